@@ -1,0 +1,129 @@
+"""Ways to draw configurations from a space: independent samples and full grids."""
+
+import hashlib
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpy.typing as npt
+
+from jbn.errors import InputError, did_you_mean
+from jbn.search.configs import Configs
+from jbn.search.dimensions import FloatArray, Options
+from jbn.search.space import Space
+from jbn.search.values import at_least_one, plain
+
+_LARGEST_GRID = 10_000_000
+_KEY_SHAPES = ((2,), (4,))
+
+
+def random(space: Space, n: int, *, key: jax.Array | npt.NDArray[np.uint32] | int) -> Configs:
+    """Independent samples of a space.
+
+    Sample i of a dimension depends on the key, the dimension's name and i alone: asking for more keeps the
+    first ones, and adding, removing or reordering other dimensions changes nothing.
+
+    Args:
+        space: what to draw from.
+        n: how many configurations.
+        key: one JAX key, typed or as uint32 words, or an int seed in [0, 2**64); a seed below 2**32 draws
+            what JAX's default `jax.random.key(seed)` does.
+
+    Returns:
+        n configurations: float64, int64 and object arrays of shape `[n]`.
+
+    Raises:
+        InputError: if n is no whole number of at least 1, or key is not a single key.
+
+    >>> space = Space.from_spec({"layers": {"integers": [2, 4]}})
+    >>> few, many = random(space, 2, key=jax.random.key(0)), random(space, 9, key=0)
+    >>> few.count, many.count, few.row(1) == many.row(1)
+    (2, 9, True)
+    """
+    count = at_least_one(n, what="configs")
+    words = _key_words(key)
+    columns = {name: axis.from_unit(_stream(words, name, count)) for name, axis in space.items()}
+    return Configs(columns, space=space)
+
+
+def grid(space: Space, n: int | Mapping[str, int]) -> Configs:
+    """Every combination of evenly spaced values, the last dimension fastest.
+
+    Args:
+        space: what to lay the grid on.
+        n: points per axis, for all axes or by name. Each axis spaces them on its own scale, both ends
+            included; it gives fewer if it has fewer values. A choice gives all its options and a constant
+            its value: they need no number.
+
+    Returns:
+        The cartesian product: float64, int64 and object arrays of shape `[points]`.
+
+    Raises:
+        InputError: if a number of points is missing, is for an unknown name or is below 1, or if the grid
+            would have more than 10 million points.
+
+    >>> space = Space.from_spec({"layers": {"integers": [2, 4]}, "batch_size": {"choice": [32, 64]}})
+    >>> grid(space, 2)
+    {'layers': array([2, 2, 4, 4]), 'batch_size': array([32, 64, 32, 64])}
+    """
+    points = _points(space, n)
+    sizes = [dimension.grid_size(points[name]) for name, dimension in space.items()]
+    if math.prod(sizes) > _LARGEST_GRID:
+        product = " x ".join(str(size) for size in sizes if size > 1)
+        raise InputError(
+            f"a grid must have at most {_LARGEST_GRID:,} points, got {product} = {math.prod(sizes):,}: "
+            "give fewer points per axis, or draw random ones"
+        )
+    axes = {name: dimension.grid(points[name]) for name, dimension in space.items()}
+    return Configs(_product(axes), space=space)
+
+
+def _key_words(key: object) -> bytes:
+    """The words of a key as bytes, the same for a typed key, its raw form and the seed it was made from."""
+    seed = plain(key)
+    if isinstance(seed, int) and not isinstance(seed, bool):
+        if not 0 <= seed < 2**64:
+            raise InputError(f"a seed must be at least 0 and below 2**64, got {seed}")
+        return np.array([seed >> 32, seed & 0xFFFFFFFF], dtype="<u4").tobytes()
+    if not isinstance(key, jax.Array | np.ndarray):
+        raise InputError(f"key must be one JAX key or an int seed, got {key!r}: give jax.random.key(0), say")
+    words = jax.random.key_data(key) if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else key
+    if words.dtype != np.uint32 or words.shape not in _KEY_SHAPES:
+        came = f"{key.dtype} of shape {key.shape}"
+        raise InputError(f"key must be one JAX key or an int seed, got {came}: take one of the keys")
+    return np.asarray(words).astype("<u4").tobytes()
+
+
+def _stream(words: bytes, name: str, n: int) -> FloatArray:
+    """The first n numbers in [0, 1) of the stream that belongs to a key and a name."""
+    digest = hashlib.blake2b(name.encode(), key=words, digest_size=16).digest()
+    bits = np.random.Philox(key=int.from_bytes(digest, "little")).random_raw(n)
+    # NumPy promises the raw words of a bit generator for ever, but not what its Generator makes of them.
+    return (bits >> np.uint64(11)) * np.float64(2.0**-53)
+
+
+def _points(space: Space, n: int | Mapping[str, int]) -> dict[str, int]:
+    if not isinstance(n, Mapping):
+        return dict.fromkeys(space, at_least_one(n, what="points per axis"))
+    for name in n:
+        if name not in space:
+            raise InputError(
+                f"points are for a dimension of the space, got {name!r}; {did_you_mean(str(name), space)}"
+            )
+    missing = [name for name, axis in space.items() if name not in n and not isinstance(axis, Options)]
+    if missing:
+        raise InputError(f"every axis must have its points, got none for {', '.join(missing)}: add them to n")
+    return {name: at_least_one(n.get(name, 1), what=f"points of {name}") for name in space}
+
+
+def _product(axes: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
+    total = math.prod(len(values) for values in axes.values())
+    columns, block = {}, total
+    for name, values in axes.items():
+        repeats = block // len(values)
+        columns[name] = np.tile(np.repeat(values, repeats), total // block)
+        block = repeats
+    return columns
