@@ -1,0 +1,92 @@
+"""What a network is to the rest of jbn: three pure functions and the hyper-parameters they understand."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
+
+Hyper = Mapping[str, Any]
+Kind = Literal["traced", "compiled", "padded", "structural"]
+
+
+class HyperParameter(NamedTuple):
+    """A setting that a search space may vary.
+
+    Args:
+        name: as it stands in a space.
+        kind: `traced` numbers are arguments of the compiled program; `compiled` ones are built into it but may
+            change during a run; `structural` ones give arrays their shapes; `padded` ones do too, but smaller
+            members may share a program with larger ones (see `Padded`).
+        default: its value where the space does not have it.
+        low: smallest number allowed, or None.
+        high: largest number allowed, or None.
+        open_low: `low` itself is not allowed.
+        open_high: `high` itself is not allowed.
+        options: for names and switches: the values allowed.
+        whole: only whole numbers.
+        complement: what counts is 1 - value: it is computed in float64 on the host and passed beside the value.
+        off: the value that switches this part of the network off; programs are built without the part where no
+            space has it and this is the default.
+    """
+
+    name: str
+    kind: Kind
+    default: Any
+    low: float | None = None
+    high: float | None = None
+    open_low: bool = False
+    open_high: bool = False
+    options: tuple[Any, ...] = ()
+    whole: bool = False
+    complement: bool = False
+    off: Any = None
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Padded:
+    """A size below a capacity: arrays have the capacity, only the first `size` entries are the member's own.
+
+    Args:
+        size: the member's own size, an integer scalar, traced.
+        capacity: the size of the arrays, static.
+    """
+
+    size: Int[Array, ""]
+    capacity: int = dataclasses.field(metadata={"static": True})
+
+
+def capacity(size: "int | Padded") -> int:
+    """How long arrays of this size are."""
+    return size.capacity if isinstance(size, Padded) else size
+
+
+def valid(size: "int | Padded") -> Bool[Array, " capacity"] | None:
+    """Which entries are the member's own; None if all are."""
+    return jnp.arange(size.capacity) < size.size if isinstance(size, Padded) else None
+
+
+class Model(NamedTuple):
+    """A network as three pure functions.
+
+    Args:
+        init: `init(key, hyper, x_spec) -> params, stats`; `x_spec` is the `jax.ShapeDtypeStruct` of one row.
+        train: `train(params, stats, x, *, key, hyper, mask=None) -> y, stats`; `mask` says which rows count.
+        infer: `infer(params, stats, x, *, hyper) -> y`.
+        hyperparameters: what a space may vary. `hyper` maps these names to values: a Python value for compiled
+            and structural ones, an `int` or a `Padded` for padded ones, a scalar array for traced ones; and
+            `outputs` to the number of outputs that the task needs.
+        name: for tables and messages.
+    """
+
+    init: Callable[..., tuple[PyTree, PyTree]]
+    train: Callable[..., tuple[Float[Array, "batch outputs"], PyTree]]
+    infer: Callable[..., Float[Array, "batch outputs"]]
+    hyperparameters: tuple[HyperParameter, ...] = ()
+    name: str = "model"
+
+
+__all__ = ["Hyper", "HyperParameter", "Kind", "Model", "PRNGKeyArray", "Padded", "capacity", "valid"]

@@ -1,0 +1,154 @@
+import functools
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+
+from jbn.nn import counter
+
+KEY = jax.random.key(3)
+SHAPE = (128, 512)
+KEYS = 4
+STANDARD_ERRORS = 4.5  # a fair generator exceeds it once in 150,000 draws
+
+
+@functools.cache
+def sample(name):
+    """Draws of several keys, `[keys, rows, columns]`, in float64."""
+    draw = functools.partial(getattr(counter, name), shape=SHAPE)
+    return np.asarray(jax.jit(jax.vmap(draw))(jax.random.split(KEY, KEYS))).astype(np.float64)
+
+
+def correlations(values):
+    """Between all pairs of rows, in standard errors."""
+    unit = values - values.mean(1, keepdims=True)
+    unit /= np.sqrt((unit**2).mean(1, keepdims=True))
+    return (unit @ unit.T)[np.triu_indices(len(values), 1)] / np.sqrt(values.shape[1])
+
+
+def assert_independent(standard_errors):
+    assert np.abs(standard_errors).max() < np.sqrt(2 * np.log(standard_errors.size)) + STANDARD_ERRORS
+    excess = (standard_errors**2).mean() - 1
+    assert abs(excess) < STANDARD_ERRORS * np.sqrt(2 / standard_errors.size)
+
+
+# places
+
+
+@pytest.mark.parametrize("name", ["bits", "uniform", "normal"])
+def test_a_smaller_array_is_the_corner_of_a_larger_one(name):
+    draw = jax.jit(getattr(counter, name), static_argnames=("shape", "stream"))
+    large = draw(KEY, (9, 7), stream=2)
+    for shape in [(4, 3), (1, 7)]:
+        assert_array_equal(draw(KEY, shape, stream=2), large[: shape[0], : shape[1]])
+    assert len(np.unique(large)) == large.size
+
+
+def test_a_key_may_be_typed_or_its_words():
+    assert_array_equal(counter.bits(KEY, (3, 5)), counter.bits(jax.random.key_data(KEY), (3, 5)))
+
+
+def test_jit_and_vmap_change_nothing():
+    keys = jax.random.split(KEY, 3)
+    eager = [counter.bits(key, (3, 5), stream=1) for key in keys]
+    draw = functools.partial(counter.bits, shape=(3, 5), stream=1)
+    chex.assert_type(eager[0], jnp.uint32)
+    assert_array_equal(jax.jit(draw)(keys[1]), eager[1])
+    assert_array_equal(jax.vmap(draw)(keys), np.stack(eager))
+
+
+def test_both_float_types_hold_the_same_draws():
+    draws = [counter.uniform(KEY, (3, 5)), counter.normal(KEY, (3, 5))]
+    chex.assert_type(draws, jnp.float32)
+    with jax.enable_x64(True):
+        wide = [counter.uniform(KEY, (3, 5)), counter.normal(KEY, (3, 5))]
+        chex.assert_type(wide, jnp.float64)
+    chex.assert_trees_all_close(jax.tree.map(np.float64, draws), jax.tree.map(np.asarray, wide), atol=1e-6)
+
+
+@pytest.mark.parametrize("x64", [False, True])
+@pytest.mark.parametrize("word", [0, 0xFFFFFFFF])
+def test_both_ends_are_excluded_whatever_the_bits(monkeypatch, word, x64):
+    monkeypatch.setattr(counter, "bits", lambda key, shape, *, stream=0: jnp.full(shape, word, jnp.uint32))
+    with jax.enable_x64(x64):
+        assert 0 < float(counter.uniform(KEY, (1, 1))[0, 0]) < 1
+        assert 4 < abs(float(counter.normal(KEY, (1, 1))[0, 0])) < 6
+
+
+# distributions
+
+
+def test_every_bit_is_set_half_of_the_time():
+    words = sample("bits").astype(np.uint32)
+    shares = np.array([((words >> bit) & 1).mean((1, 2)) for bit in range(32)])
+    errors = (shares - 0.5) / (0.5 / np.sqrt(words[0].size))
+    assert np.abs(errors).max() < STANDARD_ERRORS
+
+
+def test_moments_of_uniform_draws():
+    draws, n = sample("uniform"), np.prod(SHAPE)
+    assert draws.min() > 0
+    assert draws.max() < 1
+    assert np.all(np.abs(draws.mean((1, 2)) - 1 / 2) < STANDARD_ERRORS * np.sqrt(1 / 12 / n))
+    assert np.all(np.abs(draws.var((1, 2)) - 1 / 12) < STANDARD_ERRORS * np.sqrt(1 / 180 / n))
+
+
+def test_moments_of_normal_draws():
+    draws, n = sample("normal"), np.prod(SHAPE)
+    variance = {1: 1, 2: 2, 3: 15, 4: 96}  # of x^p: E[x^(2p)] - E[x^p]^2
+    for power, expected in {1: 0, 2: 1, 3: 0, 4: 3}.items():
+        error = (draws**power).mean((1, 2)) - expected
+        assert np.all(np.abs(error) < STANDARD_ERRORS * np.sqrt(variance[power] / n))
+
+
+@pytest.mark.parametrize(("name", "distribution"), [("uniform", "uniform"), ("normal", "norm")])
+def test_distribution_by_kolmogorov_and_smirnov(name, distribution):
+    from scipy import stats
+
+    for draws in sample(name):
+        assert stats.kstest(draws.ravel(), distribution).pvalue > 1e-4
+
+
+# independence
+
+
+def test_rows_and_columns_are_uncorrelated():
+    for draws in sample("normal"):
+        assert_independent(correlations(draws))
+        assert_independent(correlations(draws.T))
+
+
+def test_no_row_is_a_shift_of_another():
+    spectrum = np.fft.fft(sample("normal")[0], axis=1)
+    lagged = np.fft.ifft(spectrum[:-1] * spectrum[1:].conj(), axis=1).real / np.sqrt(SHAPE[1])
+    assert_independent(lagged.ravel())
+
+
+def test_keys_are_uncorrelated():
+    assert_independent(correlations(sample("normal").reshape(KEYS, -1)))
+
+
+def test_streams_are_uncorrelated_also_those_of_neighbouring_keys():
+    draw = jax.jit(counter.normal, static_argnames=("shape", "stream"))
+    draws = [draw(jax.random.key(seed), SHAPE, stream=stream) for seed in (0, 1) for stream in (0, 1, 65536)]
+    assert_independent(correlations(np.stack([np.asarray(each, np.float64).ravel() for each in draws])))
+
+
+def test_folded_keys_give_fresh_draws_at_the_same_place():
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(KEY, jnp.arange(4096))  # e.g. one a step
+    draws = jax.jit(jax.vmap(lambda key: counter.normal(key, (1, 2))))(keys)[:, 0]
+    draws = np.asarray(draws, np.float64)
+    assert len(np.unique(draws)) > 0.999 * draws.size
+    assert_allclose(draws.mean(0), 0, atol=STANDARD_ERRORS / np.sqrt(len(draws)))
+    products = np.array([(draws[:-lag] * draws[lag:]).sum(0) for lag in range(1, 20)]) / np.sqrt(len(draws))
+    assert_independent(products.ravel())
+
+
+def test_neighbouring_seeds_differ_in_half_of_the_bits():
+    words = [np.asarray(counter.bits(jax.random.key(seed), (16, 64))) for seed in range(3)]
+    for one, other in [(0, 1), (1, 2), (0, 2)]:
+        share = np.unpackbits((words[one] ^ words[other]).view(np.uint8)).mean()
+        assert abs(share - 0.5) < STANDARD_ERRORS * 0.5 / np.sqrt(32 * 16 * 64)

@@ -1,0 +1,200 @@
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.testing import assert_allclose, assert_array_equal
+
+from jbn.nn.moments import Moments, centre
+
+ROWS, CHANNELS = 12, 3
+X = np.random.default_rng(0).normal([0.0, 3.0, -50.0], [1.0, 0.1, 7.0], (ROWS, CHANNELS)).astype(np.float32)
+MASKS = st.lists(st.booleans(), min_size=ROWS, max_size=ROWS).map(lambda mask: np.array(mask, bool))
+of = jax.jit(Moments.of)
+merge = jax.jit(Moments.merge)
+pool = jax.jit(jax.vmap(lambda x, mask: Moments.of(x, mask).psum("device"), axis_name="device"))
+
+
+def textbook(rows):
+    """Count, mean and squared deviations of `[rows, channels]` in float64."""
+    rows = np.asarray(rows, np.float64)
+    if not len(rows):
+        return Moments(0.0, np.zeros(rows.shape[1]), np.zeros(rows.shape[1]))
+    return Moments(float(len(rows)), rows.mean(0), ((rows - rows.mean(0)) ** 2).sum(0))
+
+
+def assert_moments(actual, expected, rtol=1e-5):
+    assert float(actual.count) == expected.count
+    assert_allclose(actual.mean, expected.mean, rtol=rtol, atol=1e-6)
+    assert_allclose(actual.m2, expected.m2, rtol=rtol, atol=1e-6)
+
+
+def test_by_hand():
+    part = of(jnp.array([[1.0, 10.0], [2.0, 10.0], [6.0, 10.0]]))
+    assert float(part.count) == 3
+    assert part.mean.tolist() == [3, 10]
+    assert_allclose(part.m2, [14, 0], rtol=1e-6)
+    assert_allclose(part.variance(), [14 / 3, 0], rtol=1e-6)
+    assert_allclose(part.variance(ddof=1), [7, 0], rtol=1e-6)
+
+
+def test_all_axes_but_the_last_are_reduced():
+    x = X.reshape(2, 3, 2, CHANNELS)
+    assert_moments(of(x), textbook(X))
+    one_row = of(X[0])  # no axis to reduce: one value a channel
+    assert_moments(one_row, textbook(X[:1]))
+
+
+@settings(deadline=None, max_examples=30)
+@given(MASKS)
+def test_a_mask_leaves_rows_out_whatever_they_hold(mask):
+    dirty = np.where(mask[:, None], X, np.array([np.nan, np.inf, -np.inf], np.float32))
+    assert_moments(of(dirty, mask), textbook(X[mask]))
+
+
+@settings(deadline=None, max_examples=30)
+@given(MASKS, MASKS)
+def test_merging_is_the_moments_of_both_sets_in_any_order(one, other):
+    a, b = of(X, one), of(X, other)
+    expected = textbook(np.concatenate([X[one], X[other]]))
+    assert_moments(merge(a, b), expected)
+    assert_moments(merge(b, a), expected)
+
+
+def test_merging_is_associative_and_knows_the_empty_set():
+    a, b, c = (of(part) for part in (X[:1], X[1:6], X[6:]))
+    assert_moments(merge(merge(a, b), c), textbook(X))
+    assert_moments(merge(a, merge(b, c)), textbook(X))
+    empty = of(jnp.zeros((0, CHANNELS)))
+    chex.assert_trees_all_equal(empty, Moments(jnp.zeros(()), jnp.zeros(CHANNELS), jnp.zeros(CHANNELS)))
+    chex.assert_trees_all_close(merge(a, empty), a, rtol=1e-7)
+    chex.assert_trees_all_close(merge(empty, a), a, rtol=1e-7)
+    chex.assert_trees_all_equal(merge(empty, empty), empty)
+
+
+def test_too_few_values_have_no_variance():
+    nothing = of(X, np.zeros(ROWS, bool))
+    chex.assert_trees_all_equal(nothing.variance(), jnp.zeros(CHANNELS))
+    single = of(X[:1])
+    chex.assert_trees_all_equal(single.variance(ddof=1), jnp.zeros(CHANNELS))
+
+
+@pytest.mark.parametrize("shape", [(2,), (2, 3), (2, 3, 4)])
+def test_a_mask_is_a_leading_prefix_of_the_shape(shape):
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(2, 3, 4, 5)).astype(np.float32)
+    mask = rng.random(shape) < 0.6
+    mask.flat[0] = True
+    assert_moments(of(x, mask), textbook(x[mask].reshape(-1, 5)))
+
+
+@pytest.mark.parametrize("shape", [(3,), (1, 3), (1,), (2, 1), (2, 3, 1), (2, 3, 5), (2, 3, 4, 5)])
+def test_a_mask_never_broadcasts_from_the_right(shape):
+    with pytest.raises(ValueError, match="leading prefix") as error:
+        Moments.of(jnp.zeros((2, 3, 4)), jnp.ones(shape, bool))
+    assert "x has shape (2, 3, 4)" in str(error.value)
+    assert f"the mask {shape}" in str(error.value)
+    assert "reshape the mask to (2, 3)" in str(error.value)
+
+
+def test_a_square_batch_takes_its_mask_from_the_left():
+    x = jnp.arange(9.0).reshape(3, 3)
+    assert of(x, jnp.array([True, False, True])).mean.tolist() == [3, 4, 5]
+
+
+@pytest.mark.parametrize("ratio", [1e3, 1e4, 1e5])
+def test_the_variance_stays_exact_far_from_zero(ratio):
+    rows = np.random.default_rng(2).normal(ratio, 1.0, (500, 2)).astype(np.float32)
+    exact = textbook(rows)
+    one_pass = np.mean(rows**2, 0) - np.mean(rows, 0) ** 2
+    assert np.all(np.abs(one_pass / (exact.m2 / 500) - 1) > 1e-2)  # what E[x^2] - E[x]^2 is worth here
+    assert_allclose(of(rows).variance(), exact.m2 / 500, rtol=1e-5)
+    assert_allclose(of(rows).mean, exact.mean, rtol=1e-7)
+    halves = merge(of(rows[:250]), of(rows[250:]))
+    assert_allclose(halves.variance(), exact.m2 / 500, rtol=3e-8 * ratio)  # a part keeps its mean in float32
+
+
+@pytest.mark.parametrize("value", [0.0, 0.1, -1e4, 1e15])
+def test_a_constant_channel_has_about_no_variance_and_never_a_negative_one(value):
+    part = of(np.full((37, 1), value, np.float32))
+    assert 0 <= float(part.variance()[0]) <= (1e-7 * value) ** 2
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_16_bit_values_are_reduced_in_float32(dtype):
+    rows = jnp.asarray(np.random.default_rng(3).normal(20, 1, (3000, 2)), dtype)
+    part = of(rows)
+    chex.assert_type(list(part), jnp.float32)
+    assert_moments(part, textbook(np.asarray(rows.astype(jnp.float32))))
+
+
+def test_float64_stays_float64():
+    with jax.enable_x64(True):
+        rows = np.random.default_rng(4).normal(1e6, 1, (50, 2))
+        part = of(rows)
+        chex.assert_type(list(part), jnp.float64)
+        assert_allclose(part.variance(), rows.var(0), rtol=1e-13 * 1e4)
+
+
+def pooled_members():
+    rng = np.random.default_rng(5)
+    x = rng.normal([100.0, -2.0], [1.0, 3.0], (4, 7, 2)).astype(np.float32)
+    mask = rng.random((4, 7)) < np.array([[0.9], [0.3], [0.6], [0.0]])
+    mask[0, 0] = True
+    return x, mask
+
+
+def test_psum_pools_unequal_sets_by_their_counts():
+    x, mask = pooled_members()
+    assert len(set(mask.sum(1).tolist())) > 2
+    assert not mask[3].any()
+    pooled = pool(x, mask)
+    for member in range(4):  # everybody has the same answer
+        assert_moments(jax.tree.map(lambda a, i=member: a[i], pooled), textbook(x[mask]))
+
+
+def test_psum_of_nothing_is_nothing():
+    x, mask = pooled_members()
+    chex.assert_trees_all_equal(pool(x, np.zeros_like(mask)), Moments(jnp.zeros(4), *[jnp.zeros((4, 2))] * 2))
+
+
+def test_centred_values_are_small_and_add_up():
+    rows = np.random.default_rng(6).normal(1e4, 1, (64, 2)).astype(np.float32)
+    centred = jax.jit(centre)(rows)
+    assert np.abs(centred.rest).max() < 1e-2  # the float32 mean of 1e4 rounds by up to 5e-4
+    exact = rows.astype(np.float64) - rows.astype(np.float64).mean(0)
+    assert_allclose(np.asarray(centred.values, np.float64) - np.asarray(centred.rest), exact, atol=1e-5)
+
+
+def test_derivatives_of_both_orders_although_the_shift_carries_none():
+    def own(x):
+        part = Moments.of(x, mask)
+        return jnp.sum(jnp.sin(part.mean) * part.variance(ddof=1))
+
+    def plain(x):
+        rows = x[np.array([0, 1, 3, 4, 5])]
+        mean = jnp.sum(rows, 0) / 5
+        return jnp.sum(jnp.sin(mean) * jnp.sum((rows - mean[None, :]) ** 2, 0) / 4)
+
+    def derivatives(function):  # the gradient, and its derivative in one direction
+        return jax.jit(lambda x, direction: jax.jvp(jax.grad(function), (x,), (direction,)))
+
+    with jax.enable_x64(True):
+        mask = jnp.array([True, True, False, True, True, True])
+        x, direction = jnp.asarray(np.random.default_rng(7).normal(3, 2, (2, 6, 2)))
+        expected = derivatives(plain)(x, direction)
+        assert np.abs(expected[1]).max() > 0.1
+        chex.assert_trees_all_close(derivatives(own)(x, direction), expected, atol=1e-12)
+
+
+def test_a_scalar_is_not_a_set_of_values():
+    with pytest.raises((AssertionError, TypeError)):
+        Moments.of(jnp.zeros(()))
+
+
+def test_jit_changes_nothing():
+    mask = np.arange(ROWS) % 3 > 0
+    chex.assert_trees_all_close(of(X, mask), Moments.of(jnp.asarray(X), jnp.asarray(mask)), rtol=1e-6)
+    assert_array_equal(of(X, mask).count, 8)
