@@ -1,0 +1,1 @@
+"""One trainable problem: model, data, loss, metrics and optimiser together."""

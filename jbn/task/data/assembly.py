@@ -1,0 +1,61 @@
+"""From the arrays that were given to the three parts: everything is checked, what is missing is split off."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+
+from jbn.errors import InputError
+from jbn.task.data import checks
+from jbn.task.data.checks import Named
+from jbn.task.data.parts import Data, Part
+from jbn.task.data.splitting import split
+
+PARTS = ("train", "validation", "test")
+ARRAYS = tuple(f"{axis}_{part}" for part in PARTS for axis in "xy")
+
+
+def assemble(given: Mapping[str, Named], *, name: str, seed: int, origin: str = "") -> Data:
+    """The data set of these arrays.
+
+    Args:
+        given: some of `ARRAYS`, by name.
+        name: of the data set.
+        seed: fixes which rows are split off for parts that are missing.
+        origin: what the source has ("FILE has ..."), for messages about an array that it has not.
+    """
+    _check_pairs(given, origin)
+    xs, ys = ({p: given[f"{axis}_{p}"] for p in PARTS if f"{axis}_{p}" in given} for axis in "xy")
+    for part in xs:
+        checks.check_labels(ys[part])
+        checks.check_features(xs[part])
+        checks.check_same_rows(xs[part], ys[part])
+    checks.check_same_features(xs)
+    classes = checks.count_classes(ys)
+    parts = {part: Part(xs[part].values, ys[part].values.astype(np.int32)) for part in xs}
+    return Data(name=name, classes=classes, **_all_parts(parts, seed))
+
+
+def _check_pairs(given: Mapping[str, Named], origin: str) -> None:
+    has = origin or f"what was given has {', '.join(given) or 'no arrays'}"
+    for part in PARTS:
+        x, y = f"x_{part}", f"y_{part}"
+        if part == "train" and not {x, y} <= given.keys():
+            raise InputError(f"{x} and {y} must be there, but {has}; name the arrays so")
+        if (x in given) != (y in given):
+            raise InputError(f"{x} and {y} must come together, but {has}; give both or none")
+
+
+def _all_parts(parts: Mapping[str, Part], seed: int) -> dict[str, Part]:
+    """All of `PARTS`, read-only; the missing ones, a fifth of the training part each, are split off it."""
+    missing = [part for part in PARTS if part not in parts]
+    x, y = parts["train"]
+    chosen = split(y, {"train": 5 - len(missing)} | dict.fromkeys(missing, 1), seed=seed) if missing else {}
+    whole = {**parts, **{part: Part(x[rows], y[rows]) for part, rows in chosen.items()}}
+    return {part: Part(_read_only(whole[part].x), _read_only(whole[part].y)) for part in PARTS}
+
+
+def _read_only(values: npt.NDArray) -> npt.NDArray:
+    view = values.view()
+    view.flags.writeable = False
+    return view

@@ -1,0 +1,117 @@
+"""From configurations to what compiled programs take: a static structure and traced numbers."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jbn.errors import InputError, did_you_mean
+from jbn.nn.model import Hyper, HyperParameter, Padded
+from jbn.task.optimizers import Beta
+
+Traced = Mapping[str, Any]
+
+
+class Structure(NamedTuple):
+    """The part of a configuration that programs are built for; hashable.
+
+    Args:
+        values: (name, value) of every compiled and structural hyper-parameter, and the capacity of padded ones.
+        padded: names of those whose own size is a traced number below that capacity.
+    """
+
+    values: tuple[tuple[str, Any], ...]
+    padded: tuple[str, ...] = ()
+
+    def without(self, name: str) -> "Structure":
+        """The same for everything but one hyper-parameter."""
+        return self._replace(values=tuple(entry for entry in self.values if entry[0] != name))
+
+    def sized(self, sizes: Mapping[str, int]) -> "Structure":
+        """Exact sizes in the place of padded ones."""
+        return Structure(tuple((name, sizes.get(name, value)) for name, value in self.values))
+
+
+def bind(structure: Structure, traced: Traced) -> Hyper:
+    """What a model and an optimiser see: structure and traced numbers under one roof."""
+    fixed = dict(structure.values)
+    sizes = {name: Padded(traced[name], fixed[name]) for name in structure.padded}
+    return {**fixed, **traced, **sizes}
+
+
+def numbers(known: Mapping[str, HyperParameter], config: Mapping[str, Any]) -> dict[str, Any]:
+    """The traced numbers of a configuration (or of many: arrays with a leading axis), defaults filled in.
+
+    Host numbers keep float64 until here: 1 - beta is taken in float64, then both are rounded to JAX's default
+    float. Tracers pass through, so that gradients with respect to them are what they should be.
+    """
+    given = {
+        name: config.get(name, entry.default)
+        for name, entry in known.items()
+        if entry.kind == "traced" and (name in config or entry.default != entry.off)
+    }
+    return {name: _number(known[name], value) for name, value in given.items()}
+
+
+def _number(entry: HyperParameter, value: Any) -> Any:
+    host = value if isinstance(value, jax.Array) else np.asarray(value, np.float64)
+    if entry.complement:
+        return Beta(_rounded(host), _rounded(1 - host))
+    return _rounded(host)
+
+
+def _rounded(value: Any) -> Any:
+    dtype = (
+        jnp.zeros((), float).dtype if isinstance(value, jax.Array) else jax.dtypes.canonicalize_dtype(float)
+    )
+    return value.astype(dtype)
+
+
+def check_names(known: Mapping[str, HyperParameter], names: Sequence[str]) -> None:
+    """Every name must be a hyper-parameter of the task."""
+    for name in names:
+        if name not in known:
+            raise InputError(f"unknown hyper-parameter {name!r}: {did_you_mean(name, _readable(known))}")
+
+
+def check_values(entry: HyperParameter, values: Any) -> None:
+    """Every value must be one that the hyper-parameter allows."""
+    if entry.options:
+        wrong = [value for value in np.asarray(values, object).reshape(-1) if value not in entry.options]
+        rule = "one of " + ", ".join(map(str, entry.options))
+    else:
+        wrong, rule = _outside(entry, values)
+    if wrong:
+        raise InputError(f"{entry.name} must be {rule}, but got {wrong[0]}")
+
+
+def _outside(entry: HyperParameter, values: Any) -> tuple[list[Any], str]:
+    rule = f"a {'whole ' if entry.whole else ''}number{_interval(entry)}"
+    try:
+        array = np.asarray(values, np.float64).reshape(-1)
+    except (TypeError, ValueError):
+        return [values], rule
+    low = -np.inf if entry.low is None else entry.low
+    high = np.inf if entry.high is None else entry.high
+    inside = (array > low if entry.open_low else array >= low) & (
+        array < high if entry.open_high else array <= high
+    )
+    if entry.whole:
+        inside &= array == np.round(array)
+    return np.asarray(values, object).reshape(-1)[~(inside & np.isfinite(array))].tolist(), rule
+
+
+def _interval(entry: HyperParameter) -> str:
+    parts = []
+    if entry.low is not None:
+        parts.append(f"{'above' if entry.open_low else 'of at least'} {entry.low:g}")
+    if entry.high is not None:
+        parts.append(f"{'below' if entry.open_high else 'at most'} {entry.high:g}")
+    return " " + " and ".join(parts) if parts else ""
+
+
+def _readable(known: Mapping[str, HyperParameter]) -> list[str]:
+    """The names without the long row of numbered ones."""
+    return [name for name in known if not name.startswith("hidden_units_")] + ["hidden_units_1, ..."]

@@ -1,0 +1,117 @@
+"""A task: model, data, loss and optimiser, checked against each other and ready for the device."""
+
+import dataclasses
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jbn.errors import InputError
+from jbn.nn import normalizer
+from jbn.nn.model import HyperParameter, Model
+from jbn.task import hyper as hyper_module
+from jbn.task.data import Data, Part
+from jbn.task.losses import loss
+from jbn.task.member import Problem, Rows
+from jbn.task.optimizers import optimizer
+
+BATCH_SIZE = HyperParameter("batch_size", "compiled", 64, low=2, whole=True)
+
+
+@dataclasses.dataclass(frozen=True)
+class Arrays:
+    """A task's data as programs take it: normalised with the statistics of the training part only."""
+
+    train: Rows
+    validation: Rows
+    normalizer: normalizer.Normalizer
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Task:
+    """What is to be trained, except for the hyper-parameters.
+
+    Args:
+        model: three pure functions, e.g. `jbn.mlp()`.
+        data: training, validation and test part, e.g. `jbn.data.digits()`.
+        optimizer: "adam" or "sgd".
+        loss: "cross_entropy".
+
+    Raises:
+        InputError: an unknown optimiser or loss.
+
+    >>> import jbn
+    >>> task = jbn.Task(model=jbn.mlp(), data=jbn.data.digits(), optimizer="adam", loss="cross_entropy")
+    >>> sorted(task.defaults())[:4]
+    ['activation', 'batch_norm', 'batch_norm_epsilon', 'batch_norm_momentum']
+    """
+
+    model: Model
+    data: Data
+    optimizer: str = "adam"
+    loss: str = "cross_entropy"
+
+    def __post_init__(self) -> None:
+        _ = self.problem
+
+    @functools.cached_property
+    def problem(self) -> Problem:
+        """What compiled programs depend on besides shapes."""
+        return Problem(self.model, optimizer(self.optimizer), loss(self.loss), self.data.classes)
+
+    @functools.cached_property
+    def hyperparameters(self) -> dict[str, HyperParameter]:
+        """Everything that a search space may vary, by name."""
+        rows = len(self.data.train.y)
+        entries = (
+            BATCH_SIZE._replace(high=rows),
+            *self.problem.optimizer.hyperparameters,
+            *self.model.hyperparameters,
+        )
+        return {entry.name: entry for entry in entries}
+
+    def defaults(self) -> dict[str, Any]:
+        """The value of every hyper-parameter that a configuration does not mention."""
+        known = self.hyperparameters.values()
+        defaults = {entry.name: entry.default for entry in known if entry.default is not None}
+        return defaults | {"batch_size": min(BATCH_SIZE.default, len(self.data.train.y))}
+
+    def check(self, configs: Mapping[str, Sequence[Any] | np.ndarray]) -> None:
+        """Every name must be known and every value allowed; `configs` maps names to values or arrays of them.
+
+        Raises:
+            InputError: what is wrong, and what is known or allowed.
+        """
+        hyper_module.check_names(self.hyperparameters, list(configs))
+        for name, values in configs.items():
+            if name == "batch_size":
+                self._check_batch_size(values)
+            hyper_module.check_values(self.hyperparameters[name], values)
+
+    def _check_batch_size(self, values: Any) -> None:
+        largest, rows = np.max(np.asarray(values, np.float64)), len(self.data.train.y)
+        if largest > rows:
+            raise InputError(
+                f"batch_size must be at most the {rows} rows of the training part, but got {largest:g}; "
+                f"take smaller batches or more data"
+            )
+
+    @functools.cached_property
+    def _arrays(self) -> dict[str, Arrays]:
+        return {}
+
+    def arrays(self) -> Arrays:
+        """The training and validation part on the default device, made once for each floating type."""
+        dtype = str(jax.dtypes.canonicalize_dtype(float))
+        if dtype not in self._arrays:
+            fitted = normalizer.fit(self.data.train.x)
+            parts = [_rows(fitted, part) for part in (self.data.train, self.data.validation)]
+            self._arrays[dtype] = Arrays(parts[0], parts[1], fitted)
+        return self._arrays[dtype]
+
+
+def _rows(fitted: normalizer.Normalizer, part: Part) -> Rows:
+    return Rows(fitted.apply(part.x), jnp.asarray(part.y, jnp.int32))

@@ -1,0 +1,106 @@
+"""The whole run of one configuration as a pure function, for people who write their own transformations."""
+
+import operator
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Int, PRNGKeyArray, PyTree
+
+from jbn.errors import InputError
+from jbn.nn.model import HyperParameter
+from jbn.task import member as members
+from jbn.task.hyper import Structure, bind, check_names, check_values, numbers
+from jbn.task.member import Member, Metrics, Rows
+from jbn.task.streams import order, streams
+from jbn.task.task import Task
+
+TrainFunction = Callable[[Mapping[str, Any], PRNGKeyArray], tuple[Metrics, PyTree, PyTree]]
+
+
+def train_function(task: Task, *, epochs: int, capacity: Mapping[str, int] | None = None) -> TrainFunction:
+    """`train(config, key) -> metrics, params, stats`: pure, safe under `jit`, `vmap` and `grad`.
+
+    `train` runs the same experiment as the member of a sweep with this configuration, the same key and seed
+    index 0. Numbers such as the learning rate may be traced: map over them, differentiate through them. What
+    gives arrays their shapes (`layers`, `batch_size`, ...) must be Python numbers: close over them.
+
+    Args:
+        task: what is trained.
+        epochs: passes over the training part, at least 1.
+        capacity: sizes for padded hyper-parameters, e.g. `{"hidden_units": 100}`, so that these may be traced
+            too: smaller members are padded to it, exactly.
+
+    Returns:
+        The function. Its `config` maps names of hyper-parameters to scalars, its `key` is that of a sweep. It
+        returns `Metrics` with one entry an epoch (`[epochs]`), the final parameters and running statistics.
+
+    Raises:
+        InputError: fewer than 1 epoch; by `train`: an unknown name, a value that is not allowed, or a traced
+            value where a Python number is needed, at trace time.
+
+    >>> import jax, jbn
+    >>> task = jbn.Task(model=jbn.mlp(layers=1, hidden_units=8), data=jbn.data.digits())
+    >>> train = jbn.train_function(task, epochs=2)
+    >>> rates = jax.numpy.array([1e-4, 1e-2])
+    >>> run = jax.vmap(lambda rate, key: train({"learning_rate": rate, "batch_size": 256}, key), (0, None))
+    >>> metrics, params, stats = jax.jit(run)(rates, jax.random.key(0))
+    >>> metrics.validation_loss.shape
+    (2, 2)
+    """
+    if epochs < 1:
+        raise InputError(f"epochs must be at least 1, but got {epochs}")
+    arrays, sizes = task.arrays(), dict(capacity or {})
+
+    def train(config: Mapping[str, Any], key: PRNGKeyArray) -> tuple[Metrics, PyTree, PyTree]:
+        structure, traced = _split(task, config, sizes)
+        hyper = bind(structure, traced)
+        keys = streams(key)
+
+        def epoch(member: Member, index: Int[Array, ""]) -> tuple[Member, Metrics]:
+            shuffled = _take(arrays.train, order(keys.order, index, len(arrays.train.y)))
+            member, loss = members.train_segment(task.problem, hyper, member, shuffled, keys.noise)
+            judged = members.evaluate(task.problem, hyper, member.params, member.stats, arrays.validation)
+            return member, Metrics(loss, *judged)
+
+        start = members.init(task.problem, hyper, keys.initial, arrays.train)
+        final, metrics = jax.lax.scan(epoch, start, jnp.arange(epochs))
+        return metrics, final.params, final.stats
+
+    return train
+
+
+def _take(rows: Rows, order: Int[Array, " rows"]) -> Rows:
+    return Rows(rows.x[order], rows.y[order])
+
+
+def _split(
+    task: Task, config: Mapping[str, Any], sizes: Mapping[str, int]
+) -> tuple[Structure, dict[str, Any]]:
+    """Structure and traced numbers of one configuration; sizes given as capacities are traced."""
+    known = task.hyperparameters
+    check_names(known, [*config, *sizes])
+    full = {**task.defaults(), **config}
+    task.check({name: value for name, value in config.items() if not isinstance(value, jax.core.Tracer)})
+    fixed = {
+        name: sizes[name] if name in sizes else _static(known[name], value)
+        for name, value in full.items()
+        if known[name].kind != "traced"
+    }
+    traced = numbers(known, config)
+    for name, size in sizes.items():
+        check_values(known[name], size)
+        traced[name] = jnp.asarray(full[name], jnp.int32)
+    return Structure(tuple(sorted(fixed.items())), tuple(sorted(sizes))), traced
+
+
+def _static(entry: HyperParameter, value: Any) -> Any:
+    """A Python value of something that programs are built for."""
+    if isinstance(value, jax.core.Tracer):
+        hint = f', or pass capacity={{"{entry.name}": ...}}' if entry.kind == "padded" else ""
+        raise InputError(
+            f"{entry.name} gives arrays their shapes and must be a Python value, but a traced one came; "
+            f'close over it: lambda rate, key: train({{"{entry.name}": ..., "learning_rate": rate}}, key){hint}'
+        )
+    return operator.index(int(value)) if entry.whole else value
