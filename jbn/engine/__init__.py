@@ -1,0 +1,1 @@
+"""Advances a population by segments on the devices of one process."""

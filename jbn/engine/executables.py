@@ -1,0 +1,58 @@
+"""Compiled programs, each traced and compiled once a process, whichever thread needs it first."""
+
+import threading
+import time
+from collections.abc import Callable, Hashable
+from typing import Any
+
+import jax
+from jaxtyping import PyTree
+
+# XLA compiles one program on several cores: two at once take longer than one after the other.
+_compiling = threading.Lock()
+
+
+class Executable:
+    """A program for fixed shapes: traced at once, compiled by the first thread that calls it.
+
+    Tracing happens where the object is made, so that settings of that thread hold; compiling where it is first
+    called, beside the training of what is compiled already.
+    """
+
+    def __init__(self, program: Callable[..., Any], arguments: tuple[PyTree, ...], device: jax.Device):
+        sharding = jax.sharding.SingleDeviceSharding(device)
+        shapes = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding), arguments)
+        start = time.perf_counter()
+        self._lowered: Any = program.lower(*shapes)  # type: ignore[attr-defined]
+        self.trace_seconds = time.perf_counter() - start
+        self.result: PyTree = self._lowered.out_info
+        self.compile_seconds = 0.0
+        self._compiled: Any = None
+        self._lock = threading.Lock()
+
+    def __call__(self, *arguments: PyTree) -> Any:
+        """Runs the program, compiled first if it is not yet."""
+        with self._lock:
+            if self._compiled is None:
+                with _compiling:
+                    start = time.perf_counter()
+                    self._compiled, self._lowered = self._lowered.compile(), None
+                    self.compile_seconds = time.perf_counter() - start
+        return self._compiled(*arguments)
+
+
+_KEPT = 512  # executables hold memory: the one unused for longest goes first
+_known: dict[Hashable, Executable] = {}
+
+
+def executable(
+    program: Callable[..., Any], arguments: tuple[PyTree, ...], device: jax.Device
+) -> tuple[Executable, bool]:
+    """The executable of a program for arguments of these shapes on that device, and whether it is new."""
+    leaves, tree = jax.tree.flatten(arguments)
+    key = (program, tree, tuple((leaf.shape, leaf.dtype) for leaf in leaves), device)
+    known = _known.pop(key, None)
+    _known[key] = known or Executable(program, arguments, device)
+    while len(_known) > _KEPT:
+        del _known[next(iter(_known))]
+    return _known[key], known is None

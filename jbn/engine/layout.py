@@ -1,0 +1,118 @@
+"""Where members live: chunks with a fixed number of slots for each cohort of a program."""
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import PyTree
+
+from jbn.engine.executables import Executable
+from jbn.engine.plan import Cohort, Plan
+from jbn.engine.programs import Population
+from jbn.task import member as members
+from jbn.task.hyper import Structure, Traced, bind, numbers
+from jbn.task.task import Task
+
+
+class Part(NamedTuple):
+    """The members of one cohort in a chunk.
+
+    Args:
+        structure: what their program is built for.
+        members: which members, one a slot; slots beyond are empty.
+        traced: their numbers, `[slots]` each, on the chunk's device.
+    """
+
+    structure: Structure
+    members: np.ndarray
+    traced: Traced
+
+
+@dataclasses.dataclass(eq=False)
+class Chunk:
+    """Members that one call advances, all of one seed index.
+
+    Args:
+        parts: one a cohort of the program.
+        seed: their seed index.
+        device: number of the device that holds them.
+        populations: their state, one a part; None before the first segment.
+        programs: what initialises, trains and evaluates them; None before the first segment.
+    """
+
+    parts: tuple[Part, ...]
+    seed: int
+    device: int
+    populations: tuple[Population, ...] | None = None
+    programs: tuple[Executable, ...] | None = None
+
+
+def lay_out(
+    task: Task, configs: Mapping[str, np.ndarray], plan: Plan, seeds: int, devices: Sequence[Any]
+) -> list[Chunk]:
+    """All chunks of a sweep; member = configuration * seeds + seed index.
+
+    Those with most work come first, so that workers finish together, but one chunk of every program before
+    all others: its first call compiles, and two of the same program side by side would wait for each other.
+    """
+    traced = jax.tree.map(
+        lambda a: np.broadcast_to(a, _count(configs)), numbers(task.hyperparameters, configs)
+    )
+    drafts = [draft for cohorts in plan.programs for draft in _split(cohorts, plan.slots, seeds)]
+    drafts.sort(key=lambda draft: (not draft.first, -_work(task, draft.rows)))
+
+    def part(structure: Structure, rows: np.ndarray, seed: int, device: Any) -> Part:
+        filled = (
+            np.pad(rows, (0, plan.slots - len(rows)), mode="edge") if len(rows) else np.zeros(plan.slots, int)
+        )
+        own = jax.tree.map(lambda a: a[filled], traced)
+        own |= {name: configs[name][filled].astype(np.int32) for name in structure.padded}
+        return Part(structure, rows * seeds + seed, jax.device_put(own, device))
+
+    def chunk(place: int, draft: _Draft) -> Chunk:
+        device = place % len(devices)
+        parts = tuple(part(structure, rows, draft.seed, devices[device]) for structure, rows in draft.rows)
+        return Chunk(parts, draft.seed, device)
+
+    return [chunk(*entry) for entry in enumerate(drafts)]
+
+
+def exact_shapes(task: Task, structure: Structure, sizes: Mapping[str, int]) -> tuple[PyTree, PyTree]:
+    """Shapes of parameters and running statistics for sizes of their own in the place of padded ones."""
+    hyper = bind(structure.sized(sizes), numbers(task.hyperparameters, {}))
+
+    def state() -> tuple[PyTree, PyTree]:
+        member = members.init(task.problem, hyper, jax.random.key(0), task.arrays().train)
+        return member.params, member.stats
+
+    return jax.eval_shape(state)
+
+
+class _Draft(NamedTuple):
+    """A chunk to be: the rows of each cohort; `first` of its program or not."""
+
+    rows: tuple[tuple[Structure, np.ndarray], ...]
+    seed: int
+    first: bool
+
+
+def _split(cohorts: Sequence[Cohort], slots: int, seeds: int) -> Iterator[_Draft]:
+    """As few chunks as hold all cohorts of a program, every cohort spread evenly over them."""
+    count = max(-(-len(cohort.rows) // slots) for cohort in cohorts)
+    pieces = [np.array_split(cohort.rows, count) for cohort in cohorts]
+    for seed in range(seeds):
+        for place in range(count):
+            rows = tuple((cohort.structure, own[place]) for cohort, own in zip(cohorts, pieces, strict=True))
+            yield _Draft(rows, seed, first=seed == 0 and place == 0)
+
+
+def _work(task: Task, rows: Sequence[tuple[Structure, np.ndarray]]) -> float:
+    """About how much a segment computes, in multiply-adds a row of data; for ordering only."""
+    shapes = [(exact_shapes(task, structure, {})[0], len(own)) for structure, own in rows]
+    return sum(float(np.prod(leaf.shape)) * count for tree, count in shapes for leaf in jax.tree.leaves(tree))
+
+
+def _count(configs: Mapping[str, np.ndarray]) -> tuple[int]:
+    return (len(next(iter(configs.values()))),)

@@ -1,0 +1,164 @@
+"""The compiled programs: what initialises, trains and evaluates a chunk of slots.
+
+A chunk has a fixed number of slots for each of a few cohorts. One call trains its live slots for one segment: a
+sequential loop over tiles of `tile` members, `vmap` within a tile. Which slots are live, and how many, are
+arguments, so neither the number of configurations nor what a policy stops changes a compiled shape.
+
+Several cohorts in one program cost little more to compile than one: XLA compiles equal kernels once a program.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
+
+from jbn.task import member as members
+from jbn.task.hyper import Structure, Traced, bind
+from jbn.task.member import Member, Problem, Rows
+
+Population = Member  # stacked on a leading axis of slots
+
+
+class Live(NamedTuple):
+    """Which slots of a cohort take part.
+
+    Args:
+        order: slots, the live ones first, `[slots]`.
+        size: how many are live.
+    """
+
+    order: Int[Array | np.ndarray, " slots"]
+    size: Int[Array | np.ndarray, ""]
+
+
+@functools.lru_cache(maxsize=256)
+def init_program(problem: Problem, structures: tuple[Structure, ...]) -> Callable[..., Any]:
+    """`init(traced, key, rows) -> populations`: every slot at its initial state, one population a cohort.
+
+    Initial states do not depend on the batch size. The same arguments give the same program, compiled on demand.
+    """
+
+    def init(traced: tuple[Traced, ...], key: PRNGKeyArray, rows: Rows) -> tuple[Population, ...]:
+        def populate(structure: Structure, numbers: Traced) -> Population:
+            return jax.vmap(lambda own: members.init(problem, bind(structure, own), key, rows))(numbers)
+
+        return tuple(populate(*cohort) for cohort in zip(structures, traced, strict=True))
+
+    return jax.jit(init)
+
+
+@functools.lru_cache(maxsize=256)
+def train_program(problem: Problem, structures: tuple[Structure, ...], tile: int) -> Callable[..., Any]:
+    """`train(populations, traced, live, rows, noise) -> populations, losses`: one segment, cohort by cohort.
+
+    The populations are donated. Losses have one entry a slot, NaN where it is not live.
+    """
+
+    def train(
+        populations: tuple[Population, ...],
+        traced: tuple[Traced, ...],
+        live: tuple[Live, ...],
+        rows: Rows,
+        noise: PRNGKeyArray,
+    ) -> tuple[tuple[Population, ...], tuple[Float[Array, " slots"], ...]]:
+        def cohort(
+            structure: Structure, population: Population, numbers: Traced, live: Live
+        ) -> tuple[Any, Any]:
+            def one(member: Member, own: Traced) -> tuple[Member, Float[Array, ""]]:
+                return members.train_segment(problem, bind(structure, own), member, rows, noise)
+
+            return over_tiles(one, population, numbers, _unknown(live), live, tile)
+
+        trained = [cohort(*own) for own in zip(structures, populations, traced, live, strict=True)]
+        return tuple(population for population, _ in trained), tuple(losses for _, losses in trained)
+
+    return jax.jit(train, donate_argnums=0)
+
+
+@functools.lru_cache(maxsize=256)
+def evaluate_program(problem: Problem, structures: tuple[Structure, ...], tile: int) -> Callable[..., Any]:
+    """`evaluate(models, traced, live, rows) -> ((losses, accuracies), ...)`, one entry a slot.
+
+    `models` are pairs of parameters and running statistics. It does not depend on the batch size.
+    """
+
+    def evaluate(
+        models: tuple[tuple[PyTree, PyTree], ...],
+        traced: tuple[Traced, ...],
+        live: tuple[Live, ...],
+        rows: Rows,
+    ) -> tuple[tuple[Float[Array, " slots"], Float[Array, " slots"]], ...]:
+        def cohort(structure: Structure, model: tuple[PyTree, PyTree], numbers: Traced, live: Live) -> Any:
+            def one(state: None, own: tuple[tuple[PyTree, PyTree], Traced]) -> tuple[None, PyTree]:
+                (params, stats), traced = own
+                return None, members.evaluate(problem, bind(structure, traced), params, stats, rows)
+
+            return over_tiles(one, None, (model, numbers), (_unknown(live), _unknown(live)), live, tile)[1]
+
+        return tuple(cohort(*own) for own in zip(structures, models, traced, live, strict=True))
+
+    return jax.jit(evaluate)
+
+
+def over_tiles(
+    one: Callable[[PyTree, PyTree], tuple[PyTree, PyTree]],
+    states: PyTree,
+    inputs: PyTree,
+    outputs: PyTree,
+    live: Live,
+    tile: int,
+) -> tuple[PyTree, PyTree]:
+    """Applies `one(state, input) -> state, output` to the live slots, tile by tile; all others stay as they are.
+
+        The last tile may be ragged: its surplus entries compute something that is written nowhere.
+
+    Args:
+            one: what is done to a slot.
+            states: what changes, `[slots, ...]`.
+            inputs: what does not, `[slots, ...]`.
+            outputs: what stands for the output of a slot that is not live, `[slots, ...]`.
+            live: which slots take part.
+            tile: slots that one iteration takes side by side.
+
+    Returns:
+            The new states and the outputs.
+
+        >>> import jax.numpy as jnp
+        >>> live = Live(jnp.array([2, 0, 1]), jnp.array(2))
+        >>> start, step, unknown = jnp.zeros(3), jnp.ones(3), jnp.full(3, -1.0)
+    >>> states, outputs = over_tiles(lambda s, x: (s + x, s), start, step, unknown, live, 2)
+        >>> states.tolist(), outputs.tolist()
+        ([1.0, 0.0, 1.0], [0.0, -1.0, 0.0])
+    """
+    slots = live.order.shape[0]
+    places = jnp.where(jnp.arange(slots) < live.size, live.order, slots)
+    places = jnp.concatenate([places, jnp.full(-slots % tile, slots, places.dtype)])
+
+    def body(index: Int[Array, ""], carry: tuple[PyTree, PyTree]) -> tuple[PyTree, PyTree]:
+        place = jax.lax.dynamic_slice_in_dim(places, index * tile, tile)
+        own = _take((carry[0], inputs), place)
+        return _put(carry, one(*own) if tile == 1 else jax.vmap(one)(*own), place)
+
+    return jax.lax.fori_loop(0, (live.size + tile - 1) // tile, body, (states, outputs))
+
+
+def _unknown(live: Live) -> Float[Array, " slots"]:
+    return jnp.full(live.order.shape, jnp.nan)
+
+
+def _take(tree: PyTree, place: Int[Array, " tile"]) -> PyTree:
+    """The entries at these places; for a tile of one without the axis: XLA treats a batch of one worse than none."""
+    if place.shape[0] == 1:
+        return jax.tree.map(lambda a: jax.lax.dynamic_index_in_dim(a, place[0], keepdims=False), tree)
+    return jax.tree.map(lambda a: a.at[place].get(mode="clip"), tree)
+
+
+def _put(tree: PyTree, values: PyTree, place: Int[Array, " tile"]) -> PyTree:
+    """Writes what `_take` took; a tile of one is never ragged, in others surplus places are dropped."""
+    if place.shape[0] == 1:
+        return jax.tree.map(lambda a, v: jax.lax.dynamic_update_index_in_dim(a, v, place[0], 0), tree, values)
+    return jax.tree.map(lambda a, v: a.at[place].set(v, mode="drop"), tree, values)

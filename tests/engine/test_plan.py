@@ -1,0 +1,81 @@
+"""Which configurations share a program."""
+
+import numpy as np
+import pytest
+
+import jbn
+from jbn.engine.plan import plan
+
+DATA = jbn.data.digits()
+TASK = jbn.Task(model=jbn.mlp(), data=DATA)
+
+
+def cohorts(configs, task=TASK):
+    return [cohort for program in plan(task, configs, platform="cpu").programs for cohort in program]
+
+
+def test_every_configuration_is_in_one_cohort_with_its_own_structure():
+    configs = jbn.search.random(jbn.search.defaults(all=True), 100, key=0)
+    rows = np.concatenate([cohort.rows for cohort in cohorts(configs)])
+    assert sorted(rows) == list(range(100))
+    for cohort in cohorts(configs):
+        values = dict(cohort.structure.values)
+        assert (configs["layers"][cohort.rows] == values["layers"]).all()
+        assert (configs["batch_size"][cohort.rows] == values["batch_size"]).all()
+        assert (configs["hidden_units"][cohort.rows] <= values["hidden_units"]).all()
+
+
+def test_the_plan_depends_on_the_space_and_not_on_the_sample():
+    space = jbn.search.defaults(all=True)
+    plans = [plan(TASK, jbn.search.random(space, n, key=n), platform="cpu") for n in (64, 256)]
+    structures = [[[c.structure for c in program] for program in p.programs] for p in plans]
+    assert structures[0] == structures[1]
+
+
+def test_depths_are_compiled_together_and_batch_sizes_apart():
+    configs = jbn.search.random(jbn.search.defaults(all=True), 256, key=0)
+    programs = plan(TASK, configs, platform="cpu").programs
+    assert len(programs) == 4
+    for program in programs:
+        assert [dict(c.structure.values)["layers"] for c in program] == [2, 3, 4]
+        assert len({dict(c.structure.values)["batch_size"] for c in program}) == 1
+
+
+def test_a_width_that_does_not_vary_is_exact():
+    (cohort,) = cohorts({"hidden_units": np.array([48, 48]), "learning_rate": np.array([0.1, 0.2])})
+    assert dict(cohort.structure.values)["hidden_units"] == 48
+    assert cohort.structure.padded == ()
+
+
+@pytest.mark.parametrize(
+    ("space", "expected"),
+    [
+        (jbn.Space(hidden_units=jbn.integers(50, 100)), {100}),
+        (jbn.Space(hidden_units=jbn.integers(8, 64)), {16, 32, 64}),
+        (jbn.Space(hidden_units=jbn.choice(16, 60, 128)), {16, 60, 128}),
+    ],
+)
+def test_widths_are_padded_by_octaves(space, expected):
+    found = {dict(c.structure.values)["hidden_units"] for c in cohorts(jbn.search.random(space, 200, key=1))}
+    assert found == expected
+
+
+def test_widths_without_a_space_are_rounded_up():
+    found = {
+        dict(c.structure.values)["hidden_units"] for c in cohorts({"hidden_units": np.array([51, 70, 97])})
+    }
+    assert found == {104}
+
+
+def test_single_layers_may_have_their_own_width():
+    space = jbn.Space(hidden_units_1=jbn.integers(20, 40), hidden_units_2=jbn.integers(4, 8))
+    (cohort,) = cohorts(jbn.search.random(space, 20, key=1))
+    assert set(cohort.structure.padded) == {"hidden_units_1", "hidden_units_2"}
+    values = dict(cohort.structure.values)
+    assert (values["hidden_units_1"], values["hidden_units_2"]) == (40, 8)
+
+
+def test_an_accelerator_gets_larger_tiles():
+    configs = {"learning_rate": np.array([0.1])}
+    assert plan(TASK, configs, platform="cpu").tile == 1
+    assert plan(TASK, configs, platform="gpu").tile > 1
