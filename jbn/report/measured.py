@@ -1,0 +1,108 @@
+"""What a picture of a sweep is made of: a store's tables as arrays, one row per configuration."""
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from jbn.errors import InputError
+from jbn.store import Record
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FloatArray = npt.NDArray[np.float64]
+
+
+class Measured(NamedTuple):
+    """A sweep as arrays.
+
+    Attributes:
+        config_id: Int64 [configurations].
+        status: Strings [configurations].
+        curves: Validation accuracies [configurations, segments], the mean over the seeds; NaN where there is
+            none.
+        final: Validation accuracies [configurations] of the last segment; NaN where there is none.
+        learning_rate: [configurations], NaN where a configuration has none above 0; None if fewer than two
+            different ones were tried.
+        best: The row of the best configuration, None if all have diverged.
+    """
+
+    config_id: npt.NDArray[np.int64]
+    status: npt.NDArray[Any]
+    curves: FloatArray
+    final: FloatArray
+    learning_rate: FloatArray | None
+    best: int | None
+
+    @property
+    def diverged(self) -> npt.NDArray[np.bool_]:
+        """Which configurations have diverged, [configurations]."""
+        return self.status == "diverged"
+
+
+def measured(record: Record) -> Measured:
+    """The arrays of a record.
+
+    Raises:
+        InputError: No segment with a validation accuracy has been written yet.
+
+    >>> import tempfile
+    >>> from jbn.store import SegmentRows, create, read
+    >>> folder, two = tempfile.mkdtemp(), np.arange(2)
+    >>> with create(folder, settings={}, configs={"learning_rate": np.array([0.1, 1.0])}, seeds=1) as store:
+    ...     store.write_segment(0, SegmentRows(two, 0 * two, two, two, two, np.array([0.5, 0.75])))
+    >>> measured(read(folder)).best
+    1
+    """
+    table = record.configurations
+    accuracy, loss = (_by_segment(record, name) for name in ("validation_accuracy", "validation_loss"))
+    if not np.isfinite(accuracy).any():
+        raise InputError(
+            "a picture needs at least one segment with a validation accuracy, and the sweep has none yet; "
+            "ask again when its first segment is done"
+        )
+    final = table.assign(  # the table wins: it is what the run itself ranks by
+        validation_accuracy=table["validation_accuracy"].fillna(_last(accuracy, table)),
+        validation_loss=table["validation_loss"].fillna(_last(loss, table)),
+    )
+    return Measured(
+        config_id=table["config_id"].to_numpy(np.int64),
+        status=table["status"].to_numpy(object),
+        curves=accuracy,
+        final=final["validation_accuracy"].to_numpy(np.float64),
+        learning_rate=_learning_rate(table),
+        best=_best(final),
+    )
+
+
+def _by_segment(record: Record, column: str) -> FloatArray:
+    curves, ids = record.curves, record.configurations["config_id"]
+    mean = curves.groupby(["config_id", "segment"])[column].mean().unstack("segment")
+    segments = range(int(curves["segment"].max()) + 1 if len(curves) else 0)
+    return mean.reindex(index=ids, columns=segments).to_numpy(np.float64)
+
+
+def _last(curves: FloatArray, table: "pd.DataFrame") -> "pd.Series":
+    import pandas as pd
+
+    return pd.DataFrame(curves, index=table.index).ffill(axis=1).iloc[:, -1]
+
+
+def _learning_rate(table: "pd.DataFrame") -> FloatArray | None:
+    import pandas as pd
+
+    if "learning_rate" not in table:
+        return None
+    rates = pd.to_numeric(table["learning_rate"], errors="coerce").to_numpy(np.float64)
+    rates = np.where(np.isfinite(rates) & (rates > 0), rates, np.nan)
+    return rates if len(np.unique(rates[~np.isnan(rates)])) > 1 else None
+
+
+def _best(table: "pd.DataFrame") -> int | None:
+    ranked = table["status"].isin(("running", "done", "stopped"))
+    able = table[ranked & table["validation_accuracy"].notna()]
+    order = able.sort_values(
+        ["validation_accuracy", "validation_loss", "config_id"], ascending=[False, True, True]
+    )
+    return int(order.index[0]) if len(order) else None

@@ -1,0 +1,314 @@
+"""The database of one run: made once, written segment by segment by one process, read by anyone meanwhile."""
+
+import os
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from jbn.errors import InputError
+from jbn.store import columns, schema
+
+JsonValue: TypeAlias = "bool | int | float | str | Sequence[JsonValue] | Mapping[str, JsonValue] | None"
+
+_REMEDIES = {
+    "SQLITE_FULL": "free some disk space, then start again in another folder",
+    "SQLITE_READONLY": "make the file and its folder writable, or pick another folder",
+    "SQLITE_CANTOPEN": "check that the file and its folder can be read and written",
+    "SQLITE_BUSY": "another process holds it: end that one first",
+    "SQLITE_CONSTRAINT": "every configuration, seed and segment is written once",
+    "SQLITE_NOTADB": "it is no database of a sweep: name the folder of a run",
+    "SQLITE_CORRUPT": "the file is damaged or truncated: copy the run's folder again",
+    "SQLITE_IOERR": "check the disk it is on",
+}
+
+
+class SegmentRows(NamedTuple):
+    """What one segment measured: arrays [rows], one row per configuration and seed that took part.
+
+    >>> one = np.zeros(1)
+    >>> SegmentRows(config_id=np.array([7]), seed=np.array([0]), steps=np.array([100]), train_loss=one,
+    ...             validation_loss=one, validation_accuracy=one).config_id
+    array([7])
+    """
+
+    config_id: npt.NDArray[np.integer]
+    seed: npt.NDArray[np.integer]
+    steps: npt.NDArray[np.integer]
+    train_loss: npt.NDArray[np.floating]
+    validation_loss: npt.NDArray[np.floating]
+    validation_accuracy: npt.NDArray[np.floating]
+
+
+def check_free(folder: str | os.PathLike[str]) -> None:
+    """Check that a new sweep can be kept in a folder; makes nothing.
+
+    Args:
+        folder: Where the sweep shall go. It and its parents need not exist; other files in it are left alone.
+
+    Raises:
+        InputError: The folder holds a sweep, is (or lies below) a file, or cannot be written to.
+
+    >>> check_free("runs/that/does/not/exist")
+    """
+    folder = Path(folder)
+    if (folder / schema.FILE_NAME).exists():
+        raise _taken(folder)
+    nearest = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not nearest.is_dir():
+        raise InputError(
+            f"a sweep is kept in a folder, but {str(nearest)!r} is a file; pick another with --out"
+        )
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise InputError(
+            f"a sweep needs a writable folder, but {str(nearest)!r} is not writable; pick another with --out"
+        )
+
+
+def create(
+    folder: str | os.PathLike[str],
+    *,
+    settings: Mapping[str, JsonValue],
+    configs: Mapping[str, np.ndarray],
+    seeds: int,
+) -> "Store":
+    """Make the folder (with its parents) and the database of a new sweep.
+
+    Args:
+        folder: Where the sweep is kept; must be free, see `check_free`.
+        settings: What the run was started with (specification, plan, versions, ...), as JSON values by name.
+        configs: The hyper-parameters by name: arrays [configurations] of float64, int64 or objects;
+            NaN and None mean that a row does not have that hyper-parameter. Strings come back as strings,
+            other objects as their JSON form (a tuple as a list).
+        seeds: Number of seeds of every configuration; kept as the setting `seeds`.
+
+    Returns:
+        The open store: every configuration is 'running' with 0 steps and no metrics.
+
+    Raises:
+        InputError: The folder is not free, a hyper-parameter's name cannot be a column (it is one of the
+            fixed columns, differs from another only by case, or is not printable), there is no
+            configuration, the arrays differ in length, a value has no JSON form, or the disk refuses.
+
+    >>> import tempfile
+    >>> folder = tempfile.mkdtemp()
+    >>> configs = {"beta1": np.array([0.9, 0.99])}
+    >>> with create(folder, settings={"epochs": 2}, configs=configs, seeds=1) as store:
+    ...     store.write_settings(winner=1)
+    >>> check_free(folder)
+    Traceback (most recent call last):
+    ...
+    jbn.errors.InputError: the folder '...' already holds a sweep ...
+    """
+    rows = _equal_length("hyper-parameters", configs)
+    if rows == 0:
+        raise InputError("a sweep needs at least one configuration, got none; sample some from a space")
+    schema.check_names(configs)
+    hypers = {name: columns.encode(name, np.asarray(values)) for name, values in configs.items()}
+    texts = _settings_cells({**settings, "seeds": seeds})
+    check_free(folder)
+    path = _claim(Path(folder))
+    try:
+        return Store(path, _new_database(path, rows, hypers, texts))
+    except BaseException:
+        path.unlink(missing_ok=True)  # half a sweep would block the folder
+        raise
+
+
+class Store:
+    """The open database of a sweep; close it, or use it in a `with` statement. One thread writes.
+
+    Every method is one transaction: a reader, or a run that is killed, sees all of it or nothing.
+
+    >>> import tempfile
+    >>> rates = np.array([0.1, 1.0])
+    >>> rows = SegmentRows(np.arange(2), np.zeros(2, int), np.full(2, 100), rates, rates, rates)
+    >>> with create(tempfile.mkdtemp(), settings={}, configs={"learning_rate": rates}, seeds=1) as store:
+    ...     store.write_segment(0, rows)
+    ...     store.write_table(rows.config_id, np.array(["done", "diverged"]), rows.steps, rates, rates)
+    """
+
+    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
+        self.path = path
+        self._connection = connection
+
+    def write_segment(self, segment: int, rows: SegmentRows) -> None:
+        """Add one segment of every curve; numbers that are not finite become NULL.
+
+        Args:
+            segment: The segment's number, from 0.
+            rows: Arrays [rows] of ids, seeds, steps done so far, losses and accuracies (0 to 1).
+
+        Raises:
+            InputError: Arrays of different lengths, a segment that is there already, or the disk refuses.
+        """
+        count = _equal_length("columns of a segment", rows._asdict())
+        cells = zip(
+            *_integers(rows.config_id, rows.seed, np.full(count, segment), rows.steps),
+            *map(columns.finite, rows[3:]),
+            strict=True,
+        )
+        with _transaction(self.path, self._connection):
+            self._connection.executemany("INSERT INTO curves VALUES (?, ?, ?, ?, ?, ?, ?)", cells)
+
+    def write_table(
+        self,
+        config_id: npt.NDArray[np.integer],
+        status: npt.NDArray[Any],
+        steps: npt.NDArray[np.integer],
+        validation_accuracy: npt.NDArray[np.floating],
+        validation_loss: npt.NDArray[np.floating],
+    ) -> None:
+        """Replace what the table says of some configurations; numbers that are not finite become NULL.
+
+        Args:
+            config_id: Ids [rows] of the configurations to change.
+            status: Strings [rows]: running, done, stopped or diverged.
+            steps: Optimiser steps [rows] done so far.
+            validation_accuracy: Accuracies [rows] of the last segment, 0 to 1.
+            validation_loss: Losses [rows] of the last segment.
+
+        Raises:
+            InputError: Arrays of different lengths, an unknown id, or the disk refuses.
+        """
+        metrics = {"validation_accuracy": validation_accuracy, "validation_loss": validation_loss}
+        given = {"config_id": config_id, "status": status, "steps": steps, **metrics}
+        count = _equal_length("columns of the table", given)
+        ids, done = _integers(config_id, steps)
+        texts = [str(one) for one in status]
+        cells = zip(texts, done, *map(columns.finite, metrics.values()), ids, strict=True)
+        assignments = ", ".join(f"{name} = ?" for name in schema.AFTER_HYPERS)
+        with _transaction(self.path, self._connection):
+            cursor = self._connection.executemany(
+                f"UPDATE configurations SET {assignments} WHERE config_id = ?", cells
+            )
+            if cursor.rowcount != count:
+                raise InputError(
+                    f"every config_id must be in the sweep, but only {cursor.rowcount} of {count} are; "
+                    "use the ids of the table of configurations"
+                )
+
+    def write_settings(self, **more: JsonValue) -> None:
+        """Add settings, or replace those of the same name (finish time, winner, test accuracy, ...).
+
+        Raises:
+            InputError: A value has no JSON form, or the disk refuses.
+        """
+        cells = _settings_cells(more)
+        with _transaction(self.path, self._connection):
+            self._connection.executemany("INSERT OR REPLACE INTO settings VALUES (?, ?)", cells)
+
+    def close(self) -> None:
+        """Close the database; a second time does nothing."""
+        self._connection.close()
+
+    def __enter__(self) -> "Store":
+        return self
+
+    def __exit__(
+        self,
+        exception_type: type[BaseException] | None,
+        exception: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+@contextmanager
+def input_errors(path: Path) -> Iterator[None]:
+    """Say what SQLite finds wrong with a file as one InputError; misuse of the interface passes unchanged.
+
+    >>> with input_errors(Path("sweep.sqlite")):
+    ...     sqlite3.connect(":memory:").execute("SELECT * FROM curves")
+    Traceback (most recent call last):
+    ...
+    jbn.errors.InputError: 'sweep.sqlite': no such table: curves; check the file
+    """
+    try:
+        yield
+    except sqlite3.ProgrammingError:
+        raise
+    except sqlite3.Error as error:
+        name = getattr(error, "sqlite_errorname", "")
+        remedy = next((text for code, text in _REMEDIES.items() if name.startswith(code)), "check the file")
+        raise InputError(f"{str(path)!r}: {error}; {remedy}") from error
+
+
+@contextmanager
+def _transaction(path: Path, connection: sqlite3.Connection) -> Iterator[None]:
+    with input_errors(path):
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:  # a full disk makes SQLite roll back by itself
+                connection.execute("ROLLBACK")
+            raise
+
+
+def _claim(folder: Path) -> Path:
+    path = folder / schema.FILE_NAME
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        path.open("x").close()  # of two runs that start at once only one gets the folder
+    except FileExistsError as error:
+        raise _taken(folder) from error
+    except OSError as error:
+        raise InputError(
+            f"cannot make {str(path)!r} ({error.strerror}); pick another folder with --out"
+        ) from error
+    return path
+
+
+def _new_database(
+    path: Path, rows: int, hypers: Mapping[str, tuple[str, list[Any]]], settings: list[tuple[str, str]]
+) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, isolation_level=None)
+    try:
+        with input_errors(path):
+            connection.execute("PRAGMA journal_mode = WAL")
+            # With WAL this never corrupts the file; a power cut may lose the last segments, a crash none.
+            connection.execute("PRAGMA synchronous = NORMAL")
+        with _transaction(path, connection):
+            for statement in schema.statements({name: declared for name, (declared, _) in hypers.items()}):
+                connection.execute(statement)
+            connection.executemany("INSERT INTO settings VALUES (?, ?)", settings)
+            cells = zip(range(rows), *(cells for _, cells in hypers.values()), strict=True)
+            places = ", ".join("?" * (1 + len(hypers)))
+            connection.executemany(
+                f"INSERT INTO configurations VALUES ({places}, 'running', 0, NULL, NULL)", cells
+            )
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _equal_length(what: str, arrays: Mapping[str, npt.ArrayLike]) -> int:
+    shapes = {name: np.shape(values) for name, values in arrays.items()}
+    first = next(iter(shapes.values()), (0,))
+    if len(first) != 1 or any(shape != first for shape in shapes.values()):
+        given = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
+        raise InputError(f"the {what} must be 1-D arrays of equal length, got {given}; make them agree")
+    return first[0]
+
+
+def _integers(*arrays: np.ndarray) -> list[list[int]]:
+    return [np.asarray(values, np.int64).tolist() for values in arrays]
+
+
+def _settings_cells(settings: Mapping[str, JsonValue]) -> list[tuple[str, str]]:
+    return [(name, columns.to_json(name, value)) for name, value in settings.items()]
+
+
+def _taken(folder: Path) -> InputError:
+    return InputError(
+        f"the folder {str(folder)!r} already holds a sweep ({schema.FILE_NAME}); pick another with --out, "
+        "or remove or rename this one"
+    )

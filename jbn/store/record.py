@@ -1,0 +1,124 @@
+"""Reading a sweep back, also while it runs."""
+
+import json
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jbn.errors import InputError
+from jbn.store import columns, schema
+from jbn.store.database import input_errors
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a sweep's database says at one moment.
+
+    Attributes:
+        settings: The settings by name, as plain Python values.
+        configurations: One row per configuration, in the order of `config_id`: `config_id`, the
+            hyper-parameters, `status`, `steps`, `validation_accuracy`, `validation_loss`. What is missing is
+            NaN in a column of floats, None in a column of objects.
+        curves: One row per configuration, seed and segment, in this order: `config_id`, `seed`, `segment`,
+            `steps`, `train_loss`, `validation_loss`, `validation_accuracy`; NaN where it was not finite.
+
+    >>> Record.__dataclass_params__.frozen
+    True
+    """
+
+    settings: dict[str, Any]
+    configurations: "pd.DataFrame"
+    curves: "pd.DataFrame"
+
+
+def read(folder: str | os.PathLike[str]) -> Record:
+    """Read the sweep in a folder without changing it; a run in progress may go on writing.
+
+    Args:
+        folder: The folder that was given to `create`.
+
+    Returns:
+        Settings, configurations and curves as of one moment: segments are seen whole or not at all.
+
+    Raises:
+        InputError: There is no sweep in the folder, or its file is foreign, damaged, or of a newer jbn.
+
+    >>> import tempfile
+    >>> import numpy as np
+    >>> from jbn.store import create
+    >>> folder = tempfile.mkdtemp()
+    >>> create(folder, settings={"epochs": 2}, configs={"beta1": np.array([0.9, np.nan])}, seeds=3).close()
+    >>> record = read(folder)
+    >>> record.settings
+    {'epochs': 2, 'seeds': 3}
+    >>> record.configurations[["config_id", "beta1", "status"]]
+       config_id  beta1   status
+    0          0    0.9  running
+    1          1    NaN  running
+    """
+    path = Path(folder) / schema.FILE_NAME
+    if not path.is_file():
+        raise InputError(f"there is no sweep in {str(folder)!r} (no {path.name}); name the folder of a run")
+    with input_errors(path), closing(_open(path)) as connection, _snapshot(connection):
+        rows = connection.execute("SELECT name, value FROM settings ORDER BY rowid").fetchall()
+        return Record(
+            settings={name: json.loads(value) for name, value in rows},
+            configurations=_frame(connection, "configurations", "config_id"),
+            curves=_frame(connection, "curves", "config_id, seed, segment"),
+        )
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    # Without a -wal file nobody writes. Saying so (immutable) lets a finished run be read in a folder that
+    # cannot be written to, and leaves no -wal and -shm files behind in one that can.
+    running = path.with_name(f"{path.name}-wal").exists()
+    uri = f"{path.resolve().as_uri()}?mode=ro{'' if running else '&immutable=1'}"
+    connection = sqlite3.connect(uri, uri=True, isolation_level=None)
+    try:
+        _check(path, connection, whole=not running)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _check(path: Path, connection: sqlite3.Connection, *, whole: bool) -> None:
+    application, version, page_size = (
+        connection.execute(f"PRAGMA {name}").fetchone()[0]
+        for name in ("application_id", "user_version", "page_size")
+    )
+    if application != schema.APPLICATION_ID:
+        raise InputError(f"{str(path)!r} is not the database of a sweep; name the folder of a run")
+    if version != schema.SCHEMA_VERSION:
+        raise InputError(
+            f"{str(path)!r} has format {version}, this jbn reads format {schema.SCHEMA_VERSION}; "
+            "use the jbn that wrote it"
+        )
+    if whole and path.stat().st_size % page_size:  # SQLite itself would read zeros for the missing bytes
+        raise InputError(f"{str(path)!r} is truncated; copy the run's folder again")
+
+
+@contextmanager
+def _snapshot(connection: sqlite3.Connection) -> Iterator[None]:
+    connection.execute("BEGIN")  # all tables as of the first look at one of them
+    yield
+
+
+def _frame(connection: sqlite3.Connection, table: str, order: str) -> "pd.DataFrame":
+    import pandas as pd
+
+    declared = {row[1]: row[2] for row in connection.execute(f"PRAGMA table_info({table})")}
+    rows = connection.execute(f"SELECT * FROM {table} ORDER BY {order}").fetchall()
+    cells = zip(*rows, strict=True) if rows else [()] * len(declared)
+    arrays = {
+        name: columns.decode(declared[name], column) for name, column in zip(declared, cells, strict=True)
+    }
+    # The dtype is said, or pandas 3 would make strings of its own of the objects, and NaN of None.
+    return pd.DataFrame({name: pd.Series(array, dtype=array.dtype) for name, array in arrays.items()})

@@ -1,0 +1,492 @@
+import json
+import os
+import shutil
+import sqlite3
+import threading
+import time
+from contextlib import closing
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jbn.errors import InputError
+from jbn.store import Record, SegmentRows, Store, check_free, create, read
+
+NAN, INF = float("nan"), float("inf")
+
+
+def rows(ids, accuracy, seed=0, steps=10):
+    ids = np.asarray(ids)
+    accuracy = np.asarray(accuracy, float)
+    return SegmentRows(
+        ids, np.full(len(ids), seed), np.full(len(ids), steps), 3 - accuracy, 2 - accuracy, accuracy
+    )
+
+
+def new(folder, **more) -> Store:
+    given = {"settings": {}, "configs": {"learning_rate": np.array([0.1, 1.0])}, "seeds": 1} | more
+    return create(folder, **given)
+
+
+def plain(folder, sql):
+    with closing(sqlite3.connect(folder / "sweep.sqlite")) as connection:
+        return connection.execute(sql).fetchall()
+
+
+# ---- what is written is read
+
+
+def test_configurations_keep_values_types_and_order(tmp_path):
+    configs = {
+        "learning_rate": np.array([0.1, 1e-300, NAN, INF]),
+        "whole": np.array([1.0, 2.0, 3.0, 4.0]),
+        "units": np.array([50, -(2**63), 2**63 - 1, 0]),
+        "activation": np.array(["relu", None, "1.0", 'sig"moid'], object),
+        "mixed": np.array([True, 2, 2.0, NAN], object),
+    }
+    new(tmp_path, configs=configs).close()
+    table = read(tmp_path).configurations
+    fixed = ["status", "steps", "validation_accuracy", "validation_loss"]
+    assert list(table) == ["config_id", *configs, *fixed]
+    assert table["config_id"].tolist() == [0, 1, 2, 3]
+    for name in ("learning_rate", "whole", "units"):
+        assert table[name].dtype == configs[name].dtype
+        np.testing.assert_array_equal(table[name], configs[name])
+    assert table["activation"].tolist() == ["relu", None, "1.0", 'sig"moid']
+    assert [(type(cell), cell) for cell in table["mixed"]] == [
+        (bool, True),
+        (int, 2),
+        (float, 2.0),
+        (type(None), None),
+    ]
+    assert table["status"].tolist() == ["running"] * 4
+    assert table["steps"].tolist() == [0] * 4
+    assert table[["validation_accuracy", "validation_loss"]].isna().all(axis=None)
+
+
+def test_absent_values_are_null_in_the_file(tmp_path):
+    configs = {
+        "a": np.array([NAN, 1.0]),
+        "b": np.array([None, "x"], object),
+        "c": np.array([NAN, True], object),
+    }
+    new(tmp_path, configs=configs).close()
+    assert plain(tmp_path, "SELECT a, b, c FROM configurations") == [(None, None, None), (1.0, "x", "true")]
+
+
+def test_a_column_without_any_value_stays_float(tmp_path):
+    new(tmp_path, configs={"a": np.full(2, NAN)}).close()
+    assert read(tmp_path).configurations["a"].dtype == np.float64
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    st.lists(st.none() | st.booleans() | st.integers() | st.text(st.characters(codec="utf-8")), min_size=1)
+)
+def test_any_column_of_objects_comes_back(tmp_path_factory, cells):
+    folder = tmp_path_factory.mktemp("run")
+    new(folder, configs={"x": np.array([*cells, None], object)[:-1]}).close()
+    assert list(map(repr, read(folder).configurations["x"])) == list(map(repr, cells))
+
+
+def test_equal_lists_are_cells_not_a_matrix(tmp_path):
+    cells = np.empty(2, object)
+    cells[:] = [(64, 64), (64, 32)]
+    new(tmp_path, configs={"units": cells}).close()
+    assert read(tmp_path).configurations["units"].tolist() == [[64, 64], [64, 32]]
+
+
+def test_settings_come_back_and_are_replaced(tmp_path):
+    with new(tmp_path, settings={"spec": {"inf": INF, "data": "digits"}, "n": np.int64(3)}, seeds=2) as store:
+        store.write_settings(winner=1, n=4, times=np.array([0.5, 1.5]))
+    assert read(tmp_path).settings == {
+        "spec": {"inf": INF, "data": "digits"},
+        "n": 4,
+        "seeds": 2,
+        "winner": 1,
+        "times": [0.5, 1.5],
+    }
+    assert json.loads(dict(plain(tmp_path, "SELECT * FROM settings"))["winner"]) == 1
+
+
+def test_curves_come_back_sorted(tmp_path):
+    with new(tmp_path, seeds=2) as store:
+        store.write_segment(0, rows([1, 0], [0.5, 0.25], seed=1))
+        store.write_segment(0, rows([0], [0.75], seed=0))
+        store.write_segment(1, rows([0], [0.125], seed=0, steps=20))
+    curves = read(tmp_path).curves
+    names = ["config_id", "seed", "segment", "steps", "train_loss", "validation_loss", "validation_accuracy"]
+    assert list(curves) == names
+    assert curves.to_numpy().tolist() == [
+        [0, 0, 0, 10, 2.25, 1.25, 0.75],
+        [0, 0, 1, 20, 2.875, 1.875, 0.125],
+        [0, 1, 0, 10, 2.75, 1.75, 0.25],
+        [1, 1, 0, 10, 2.5, 1.5, 0.5],
+    ]
+    assert [str(kind) for kind in curves.dtypes] == ["int64"] * 4 + ["float64"] * 3
+
+
+def test_float32_losses_are_not_rounded_again(tmp_path):
+    values = np.array([0.1, 1 / 3], np.float32)
+    with new(tmp_path) as store:
+        store.write_segment(0, rows([0, 1], [0, 0])._replace(train_loss=values))
+    np.testing.assert_array_equal(read(tmp_path).curves["train_loss"].to_numpy(), values.astype(np.float64))
+
+
+def test_not_finite_numbers_become_null(tmp_path):
+    with new(tmp_path) as store:
+        store.write_segment(0, rows([0, 1], [NAN, INF]))
+        both = np.array([0, 1])
+        store.write_table(both, np.array(["diverged"] * 2), both, np.array([NAN, INF]), np.array([-INF, 1]))
+    assert (
+        plain(tmp_path, "SELECT train_loss, validation_loss, validation_accuracy FROM curves")
+        == [(None, None, None)] * 2
+    )
+    assert plain(tmp_path, "SELECT validation_accuracy, validation_loss FROM configurations") == [
+        (None, None),
+        (None, 1.0),
+    ]
+    assert read(tmp_path).curves["train_loss"].isna().all()
+
+
+def test_an_empty_segment_writes_nothing(tmp_path):
+    with new(tmp_path) as store:
+        store.write_segment(0, rows(np.zeros(0, int), []))
+    curves = read(tmp_path).curves
+    assert len(curves) == 0
+    assert curves["validation_accuracy"].dtype == np.float64
+
+
+def test_the_table_changes_only_where_told(tmp_path):
+    with new(tmp_path) as store:
+        one = np.array([1])
+        store.write_table(one, np.array(["done"]), 30 * one, np.array([0.75]), np.array([0.5]))
+    table = read(tmp_path).configurations
+    assert table["status"].tolist() == ["running", "done"]
+    assert table["steps"].tolist() == [0, 30]
+    np.testing.assert_array_equal(table["validation_accuracy"], [NAN, 0.75])
+    np.testing.assert_array_equal(table["validation_loss"], [NAN, 0.5])
+    assert table["learning_rate"].tolist() == [0.1, 1.0]
+
+
+@pytest.mark.parametrize("name", ['x" REAL); DROP TABLE curves; --', "it's", "[a]", "select", "größe", "a b"])
+def test_no_name_can_break_the_sql(tmp_path, name):
+    new(tmp_path, configs={name: np.array([0.5, 2.0])}).close()
+    record = read(tmp_path)
+    assert record.configurations[name].tolist() == [0.5, 2.0]
+    assert next(iter(record.curves)) == "config_id"
+
+
+def test_the_tables_are_as_documented(tmp_path):
+    new(tmp_path).close()
+    assert plain(tmp_path, "PRAGMA journal_mode") == [("wal",)]
+    keys = {row[1]: row[5] for row in plain(tmp_path, "PRAGMA table_info(curves)")}
+    assert [name for name, place in sorted(keys.items(), key=lambda item: item[1]) if place] == [
+        "config_id",
+        "seed",
+        "segment",
+    ]
+    (text,) = plain(tmp_path, "SELECT sql FROM sqlite_master WHERE name = 'curves'")[0]
+    assert text.endswith("WITHOUT ROWID")
+
+
+def test_a_segment_of_256_rows_takes_less_than_5_ms(tmp_path):
+    ids, times = np.arange(256), []
+    with new(tmp_path, configs={"learning_rate": np.full(256, 0.1)}) as store:
+        for segment in range(15):
+            start = time.perf_counter()
+            store.write_segment(segment, rows(ids, np.full(256, 0.5)))
+            times.append(time.perf_counter() - start)
+    assert min(times) < 5e-3
+
+
+# ---- reading beside a writer
+
+
+def test_a_run_in_progress_can_be_read(tmp_path):
+    with new(tmp_path) as store:
+        store.write_segment(0, rows([0, 1], [0.5, 0.75]))
+        assert len(read(tmp_path).curves) == 2
+        store.write_segment(1, rows([0, 1], [0.5, 0.75]))
+        assert len(read(tmp_path).curves) == 4
+
+
+def test_an_open_transaction_is_not_seen_and_not_waited_for(tmp_path):
+    with new(tmp_path) as store:
+        store.write_segment(0, rows([0, 1], [0.5, 0.75]))
+        with closing(sqlite3.connect(tmp_path / "sweep.sqlite", isolation_level=None)) as writer:
+            writer.execute("BEGIN IMMEDIATE")
+            writer.execute("DELETE FROM curves")
+            start = time.perf_counter()
+            assert len(read(tmp_path).curves) == 2
+            assert time.perf_counter() - start < 2
+            writer.execute("COMMIT")
+        assert len(read(tmp_path).curves) == 0
+
+
+def test_a_killed_run_can_be_read(tmp_path):
+    killed = tmp_path / "killed"
+    killed.mkdir()
+    with new(tmp_path / "run") as store:
+        store.write_segment(0, rows([0, 1], [0.5, 0.75]))
+        for name in ("sweep.sqlite", "sweep.sqlite-wal"):  # what a process that is gone leaves behind
+            shutil.copy(tmp_path / "run" / name, killed)
+    assert read(killed).curves["validation_accuracy"].tolist() == [0.5, 0.75]
+
+
+def test_reading_a_finished_run_leaves_nothing_behind(tmp_path):
+    new(tmp_path).close()
+    before = (tmp_path / "sweep.sqlite").read_bytes()
+    read(tmp_path)
+    assert os.listdir(tmp_path) == ["sweep.sqlite"]
+    assert (tmp_path / "sweep.sqlite").read_bytes() == before
+
+
+def test_a_folder_may_have_any_name(tmp_path):
+    folder = tmp_path / "a?mode=rw#50% 'x'"
+    new(folder).close()
+    assert len(read(folder).configurations) == 2
+
+
+def test_a_record_is_frozen(tmp_path):
+    new(tmp_path).close()
+    record = read(tmp_path)
+    assert isinstance(record, Record)
+    with pytest.raises(AttributeError):
+        record.settings = {}
+
+
+# ---- a segment is whole or absent
+
+
+def test_a_failed_segment_leaves_no_rows(tmp_path):
+    with new(tmp_path) as store:
+        store.write_segment(3, rows([1], [0.5]))
+        with pytest.raises(InputError, match=r"UNIQUE constraint failed.*is written once"):
+            store.write_segment(3, rows([0, 1], [0.5, 0.5]))
+        store.write_segment(4, rows([0], [0.25]))  # and the store is still of use
+    assert read(tmp_path).curves[["config_id", "segment"]].to_numpy().tolist() == [[0, 4], [1, 3]]
+
+
+def test_an_unknown_id_changes_nothing(tmp_path):
+    with new(tmp_path) as store:
+        ids = np.array([0, 2])
+        with pytest.raises(InputError, match=r"every config_id must be in the sweep, but only 1 of 2 are"):
+            store.write_table(ids, np.array(["done"] * 2), ids, ids, ids)
+    assert read(tmp_path).configurations["status"].tolist() == ["running"] * 2
+
+
+def test_unequal_lengths(tmp_path):
+    with new(tmp_path) as store:
+        bad = rows([0, 1], [0.5, 0.5])._replace(steps=np.array([1]))
+        with pytest.raises(InputError, match=r"columns of a segment must be 1-D.*seed \(2,\), steps \(1,\)"):
+            store.write_segment(0, bad)
+        two = np.arange(2)
+        with pytest.raises(InputError, match=r"columns of the table must be 1-D.*status \(1,\)"):
+            store.write_table(two, np.array(["done"]), two, two, two)
+
+
+def test_a_full_disk(tmp_path):
+    with new(tmp_path) as store:
+        store._connection.execute("PRAGMA max_page_count = 1")  # SQLite raises it to what there is
+        with pytest.raises(
+            InputError, match=r"sweep.sqlite': database or disk is full; free some disk space"
+        ):
+            store.write_settings(long="x" * 100_000)
+        assert "long" not in read(tmp_path).settings
+
+
+def test_a_read_only_database(tmp_path):
+    with new(tmp_path) as store:
+        store._connection.execute("PRAGMA query_only = ON")
+        with pytest.raises(InputError, match=r"attempt to write a readonly database; make the file"):
+            store.write_settings(winner=1)
+
+
+def test_a_locked_database(tmp_path):
+    with new(tmp_path) as store:
+        store._connection.execute("PRAGMA busy_timeout = 1")
+        with closing(sqlite3.connect(tmp_path / "sweep.sqlite", isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            with pytest.raises(InputError, match=r"database is locked; another process holds it"):
+                store.write_settings(winner=1)
+
+
+def test_misuse_is_no_input_error(tmp_path):
+    store = new(tmp_path)
+    caught = []
+
+    def elsewhere():
+        try:
+            store.write_settings(a=1)
+        except sqlite3.ProgrammingError as error:
+            caught.append(error)
+
+    thread = threading.Thread(target=elsewhere)
+    thread.start()
+    thread.join()
+    assert len(caught) == 1
+    store.close()
+    store.close()
+    with pytest.raises(sqlite3.ProgrammingError, match=r"closed"):
+        store.write_settings(a=1)
+
+
+def test_a_setting_without_json(tmp_path):
+    with (
+        new(tmp_path) as store,
+        pytest.raises(InputError, match=r"'model' must be numbers.*object has no JSON"),
+    ):
+        store.write_settings(model=object())
+
+
+# ---- a new sweep
+
+
+def test_parents_are_made_and_other_files_left(tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    new(tmp_path).close()
+    new(tmp_path / "a" / "b").close()
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+    assert (tmp_path / "a" / "b" / "sweep.sqlite").is_file()
+
+
+def test_check_free_makes_nothing(tmp_path):
+    check_free(tmp_path / "a" / "b")
+    check_free(str(tmp_path))
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("action", [check_free, new])
+def test_a_taken_folder(tmp_path, action):
+    new(tmp_path, settings={"first": True}).close()
+    with pytest.raises(InputError, match=r"already holds a sweep \(sweep.sqlite\); pick another with --out"):
+        action(tmp_path)
+    assert read(tmp_path).settings["first"] is True
+
+
+@pytest.mark.parametrize("below", ["", "deeper/still"])
+def test_a_file_is_no_folder(tmp_path, below):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(
+        InputError, match=r"kept in a folder, but '.*file' is a file; pick another with --out"
+    ):
+        check_free(tmp_path / "file" / below)
+
+
+def test_an_unwritable_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda path, mode: path != tmp_path)
+    with pytest.raises(InputError, match=r"is not writable; pick another with --out"):
+        check_free(tmp_path / "new")
+
+
+def test_of_two_at_once_one_gets_the_folder(tmp_path, monkeypatch):
+    new(tmp_path).close()
+    monkeypatch.setattr("jbn.store.database.check_free", lambda folder: None)
+    with pytest.raises(InputError, match=r"already holds a sweep"):
+        new(tmp_path)
+
+
+def test_a_refusing_disk(tmp_path, monkeypatch):
+    monkeypatch.setattr("jbn.store.database.check_free", lambda folder: None)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match=r"cannot make '.*sweep.sqlite' .*; pick another folder with --out"):
+        new(tmp_path / "file" / "run")
+
+
+def test_a_failed_start_leaves_the_folder_free(tmp_path):
+    with pytest.raises(InputError, match=r"too many columns"):
+        new(tmp_path, configs={f"x{i}": np.zeros(1) for i in range(3000)})
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("name", ["config_id", "Status", "STEPS", "validation_accuracy", "validation_loss"])
+def test_fixed_names(tmp_path, name):
+    with pytest.raises(
+        InputError, match=f"{name!r} has the name of a fixed column, {name.lower()!r}; rename"
+    ):
+        new(tmp_path / "run", configs={name: np.zeros(2)})
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("name", ["", "a\0b", "a\nb", "\ud800"])
+def test_unprintable_names(tmp_path, name):
+    with pytest.raises(InputError, match=r"needs a printable name"):
+        new(tmp_path, configs={name: np.zeros(2)})
+
+
+def test_names_that_differ_by_case(tmp_path):
+    with pytest.raises(InputError, match=r"must differ by more than case, but 'beta' and 'Beta' do not"):
+        new(tmp_path, configs={"beta": np.zeros(2), "Beta": np.zeros(2)})
+
+
+@pytest.mark.parametrize(
+    ("configs", "message"),
+    [
+        ({"a": np.zeros(2), "b": np.zeros(3)}, r"1-D arrays of equal length, got a \(2,\), b \(3,\)"),
+        ({"a": np.zeros((2, 2))}, r"1-D arrays of equal length, got a \(2, 2\)"),
+        ({"a": np.zeros(0)}, "at least one configuration, got none"),
+        ({}, "at least one configuration, got none"),
+        ({"f": np.array([len, "x"], object)}, "'f' must be numbers, strings.*give its name instead"),
+    ],
+)
+def test_configurations_that_cannot_be(tmp_path, configs, message):
+    with pytest.raises(InputError, match=message):
+        new(tmp_path / "run", configs=configs)
+    assert not (tmp_path / "run").exists()
+
+
+# ---- files that are no sweep
+
+
+@pytest.mark.parametrize("folder", ["", "missing"])
+def test_no_sweep(tmp_path, folder):
+    with pytest.raises(InputError, match=r"there is no sweep in '.*' \(no sweep.sqlite\); name the folder"):
+        read(tmp_path / folder)
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("content", [b"not SQLite" * 100, b"", b"SQLite format 3\0" + b"\0" * 4080])
+def test_a_foreign_file(tmp_path, content):
+    (tmp_path / "sweep.sqlite").write_bytes(content)
+    with pytest.raises(InputError, match=r"sweep.sqlite'.*name the folder of a run") as caught:
+        read(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_foreign_database(tmp_path):
+    plain(tmp_path, "CREATE TABLE settings(name, value)")
+    with pytest.raises(InputError, match=r"sweep.sqlite' is not the database of a sweep; name the folder"):
+        read(tmp_path)
+
+
+def test_a_database_without_its_tables(tmp_path):
+    new(tmp_path).close()
+    plain(tmp_path, "DROP TABLE curves")
+    with pytest.raises(InputError, match=r"sweep.sqlite': no such table: curves; check the file"):
+        read(tmp_path)
+
+
+def test_a_newer_format(tmp_path):
+    new(tmp_path).close()
+    plain(tmp_path, "PRAGMA user_version = 99")
+    with pytest.raises(
+        InputError, match=r"has format 99, this jbn reads format 1; use the jbn that wrote it"
+    ):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize("kept", [100, 4096, 5000, 0.5, -4096, -1])
+def test_a_truncated_database(tmp_path, kept):
+    with new(tmp_path) as store:
+        for segment in range(300):
+            store.write_segment(segment, rows([0, 1], [0.5, 0.5]))
+    path = tmp_path / "sweep.sqlite"
+    content = path.read_bytes()
+    path.write_bytes(content[: int(kept * len(content)) if isinstance(kept, float) else kept])
+    with pytest.raises(
+        InputError, match=r"sweep.sqlite'.*(malformed|truncated).*copy the run's folder again"
+    ):
+        read(tmp_path)
