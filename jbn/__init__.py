@@ -1,0 +1,22 @@
+"""jbn trains a whole hyper-parameter sweep of batch-normalised networks as one program."""
+
+from jbn import search as search
+from jbn.errors import InputError as InputError
+from jbn.nn import batch_norm as batch_norm
+from jbn.nn.mlp import mlp as mlp
+from jbn.nn.model import Model as Model
+from jbn.policies import Edits as Edits
+from jbn.policies import History as History
+from jbn.policies import watch as watch
+from jbn.runs.result import Result as Result
+from jbn.runs.sweep import Progress as Progress
+from jbn.runs.sweep import sweep as sweep
+from jbn.search import Space as Space
+from jbn.search import choice as choice
+from jbn.search import integers as integers
+from jbn.search import log_uniform as log_uniform
+from jbn.search import reverse_log_uniform as reverse_log_uniform
+from jbn.search import uniform as uniform
+from jbn.task import data as data
+from jbn.task.task import Task as Task
+from jbn.task.train_function import train_function as train_function

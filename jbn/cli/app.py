@@ -1,0 +1,101 @@
+"""The commands and their options."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+from rich.console import Console
+
+from jbn.errors import InputError
+
+INPUT_ERROR, INTERRUPTED = 2, 130
+
+app = typer.Typer(
+    name="jbn",
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="Trains a whole hyper-parameter sweep of batch-normalised networks as one program.",
+)
+
+
+def main() -> NoReturn:
+    """Runs the command line; wrong input is one message and exit code 2, never a traceback."""
+    try:
+        app()
+    except InputError as error:
+        Console(stderr=True, soft_wrap=True).print(f"error: {error}", markup=False, highlight=False)
+        sys.exit(INPUT_ERROR)
+    except KeyboardInterrupt:
+        Console(stderr=True).print("interrupted")
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader went away; so do we
+        sys.exit(0)
+    sys.exit(0)
+
+
+@app.callback()
+def _root() -> None:
+    """Without it, typer would make the only command the whole program."""
+
+
+@app.command()
+def sweep(
+    spec: Annotated[Path | None, typer.Argument(help="A TOML file; options win over it.")] = None,
+    configs: Annotated[
+        int | None, typer.Option(help="Configurations to draw at random.  [default: 256]")
+    ] = None,
+    grid: Annotated[int | None, typer.Option(help="Try a grid with so many points per axis instead.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the training part.  [default: 50]")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of split, search and training.  [default: 0]")] = None,
+    data: Annotated[
+        str | None, typer.Option(help="digits, mnist, or the path of an .npz file.  [default: digits]")
+    ] = None,
+    data_dir: Annotated[str | None, typer.Option(help="Where the files of mnist lie.")] = None,
+    out: Annotated[str | None, typer.Option(help="Folder of the run.  [default: runs/DATA-DATE]")] = None,
+    cache: Annotated[bool, typer.Option(help="Keep compiled programs for the next run.")] = True,
+) -> None:
+    """Train many configurations at once and show the best.
+
+    Without a spec it varies learning_rate, beta1, beta2, epsilon, layers, hidden_units, decay_rate and
+    batch_size.
+    A spec may set configs, grid, epochs, seed, data, data_dir, out and a table [space], e.g.
+    learning_rate = {log_uniform = [1e-4, 1.0]}.
+    """
+    from jbn.cli.spec import resolve
+    from jbn.cli.sweep import run
+
+    options = dict(
+        configs=configs, grid=grid, epochs=epochs, seed=seed, data=data, data_dir=data_dir, out=out
+    )
+    raise typer.Exit(run(resolve(spec, options), Console(), cache=cache))
+
+
+@app.command()
+def export(
+    folder: Annotated[Path, typer.Argument(help="Folder of a run.")],
+    path: Annotated[Path, typer.Argument(help="File to write.")],
+    to: Annotated[str, typer.Option(help="Format: csv.")] = "csv",
+) -> None:
+    """Write the table of a run: one row per configuration, best first."""
+    from jbn.runs.export import export_table
+
+    export_table(folder, path, to=to)
+    Console(soft_wrap=True).print(f"wrote {path}", markup=False, highlight=False)
+
+
+@app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(help="Folder of a run.")],
+    png: Annotated[Path | None, typer.Option(help="Picture to write.  [default: FOLDER/curves.png]")] = None,
+) -> None:
+    """Draw the learning curves of a run."""
+    from jbn.report import learning_curves
+
+    target = png or folder / "curves.png"
+    learning_curves(folder, target)
+    Console(soft_wrap=True).print(f"wrote {target}", markup=False, highlight=False)

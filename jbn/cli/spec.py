@@ -1,0 +1,98 @@
+"""What a sweep is to do: a TOML file, and options on the command line that win over it."""
+
+import dataclasses
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from jbn.errors import InputError, did_you_mean
+from jbn.search import Space
+
+
+@dataclasses.dataclass(frozen=True)
+class Spec:
+    """A sweep as a user orders it; None where nothing was said.
+
+    Args:
+        data: name of a data set or path of an `.npz` file.
+        data_dir: folder of the files of a named data set.
+        configs: number of configurations of a random search.
+        grid: points per axis of a grid search, in the place of a random one.
+        epochs: passes over the training part.
+        seed: of the split, the search and the training.
+        out: folder of the run.
+        space: what varies.
+    """
+
+    data: str = "digits"
+    data_dir: str | None = None
+    configs: int = 256
+    grid: int | None = None
+    epochs: int = 50
+    seed: int = 0
+    out: str | None = None
+    space: Space | None = None
+
+
+class _Kind(NamedTuple):
+    """What a key of a spec must be."""
+
+    types: tuple[type, ...]
+    words: str
+    least: int | None = None
+
+
+_KINDS: Mapping[str, _Kind] = {
+    "data": _Kind((str,), "a text"),
+    "data_dir": _Kind((str,), "a text"),
+    "out": _Kind((str,), "a text"),
+    "configs": _Kind((int,), "a whole number of at least 1", 1),
+    "grid": _Kind((int,), "a whole number of at least 1", 1),
+    "epochs": _Kind((int,), "a whole number of at least 1", 1),
+    "seed": _Kind((int,), "a whole number of at least 0", 0),
+    "space": _Kind((dict,), "a table of hyper-parameters, [space]"),
+}
+
+
+def resolve(path: Path | None, options: Mapping[str, Any]) -> Spec:
+    """The spec of a run: defaults, then the file, then the options that were given.
+
+    Args:
+        path: a TOML file, or None.
+        options: by the names of `Spec`; None stands for one that was not given.
+
+    Raises:
+        InputError: a file that is missing or no TOML, an unknown key, a value that is not allowed.
+    """
+    given = {name: value for name, value in options.items() if value is not None}
+    if "configs" in given and "grid" in given:
+        raise InputError(
+            "--configs and --grid exclude each other: a grid's size follows from its points per axis"
+        )
+    written = {} if path is None else _read(path)
+    if "configs" in given:
+        written.pop("grid", None)
+    values = {**written, **given}
+    for name, value in values.items():
+        _check(name, value, f"--{name.replace('_', '-')}" if name in given else f"{name} in {str(path)!r}")
+    space = values.pop("space", None)
+    return Spec(**values, space=None if space is None else Space.from_spec(space))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"cannot read the spec {str(path)!r}: {error.strerror or error}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"the spec {str(path)!r} is no TOML: {error}") from error
+
+
+def _check(name: str, value: Any, where: str) -> None:
+    if name not in _KINDS:
+        raise InputError(f"unknown key {name!r} in the spec: {did_you_mean(name, _KINDS)}")
+    kind = _KINDS[name]
+    fits = isinstance(value, kind.types) and not isinstance(value, bool)
+    if not fits or (kind.least is not None and value < kind.least):
+        raise InputError(f"{where} must be {kind.words}, but got {value!r}")

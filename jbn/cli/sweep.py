@@ -1,0 +1,119 @@
+"""`jbn sweep`: from a spec to the table of the best."""
+
+import dataclasses
+import datetime
+import os
+import sys
+from pathlib import Path
+
+import jax
+from rich.console import Console
+
+import jbn
+from jbn import store
+from jbn.cli.progress import display, interruptible
+from jbn.cli.show import show_summary, show_table, show_winner
+from jbn.cli.spec import Spec
+from jbn.errors import InputError
+from jbn.runs.result import Result
+from jbn.search import Configs, Space
+from jbn.task.data import Data
+
+ALL_DIVERGED, INTERRUPTED = 1, 130
+_SEARCH, _TRAINING = 0, 1  # purposes of the seed's key
+
+
+def run(spec: Spec, console: Console, *, cache: bool) -> int:
+    """Trains what the spec says and shows the outcome; the exit code.
+
+    Raises:
+        InputError: before anything is written.
+    """
+    out = spec.out or default_folder(spec.data)
+    store.check_free(out)
+    data = jbn.data.load(spec.data, data_dir=spec.data_dir, seed=spec.seed)
+    task = jbn.Task(model=jbn.mlp(), data=data)
+    configs = draw(spec, data)
+    task.check(configs)
+    if cache:
+        keep_programs()
+    console.print(repr(data), highlight=False, soft_wrap=True)
+    console.print(f"{configs.count} configurations, {spec.epochs} epochs, seed {spec.seed}", highlight=False)
+    result = _train(task, configs, spec, out, console)
+    return _show(result, out, console)
+
+
+def draw(spec: Spec, data: Data) -> Configs:
+    """The configurations of a spec."""
+    space = spec.space or default_space(data)
+    if spec.grid is not None:
+        return jbn.search.grid(space, spec.grid)
+    return jbn.search.random(space, spec.configs, key=jax.random.fold_in(jax.random.key(spec.seed), _SEARCH))
+
+
+def default_space(data: Data) -> Space:
+    """All eight hyper-parameters; of the batch sizes those that the training part can fill."""
+    space = jbn.search.defaults(all=True)
+    rows = len(data.train.y)
+    sizes = [size for size in (32, 64, 128, 256) if size <= rows]
+    if not sizes:
+        raise InputError(
+            f"the default batch sizes need at least 32 training rows, but there are {rows}; "
+            "name smaller ones in a spec: batch_size = {choice = [4, 8]}"
+        )
+    return Space(**{**space, "batch_size": jbn.choice(*sizes)})
+
+
+def keep_programs() -> None:
+    """JAX's persistent compilation cache, in the user's cache folder unless JAX is told of another."""
+    if jax.config.values["jax_compilation_cache_dir"] is None:
+        root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+        jax.config.update("jax_compilation_cache_dir", str(Path(root) / "jbn" / "programs"))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+
+
+def default_folder(data: str) -> str:
+    """`runs/DATA-DATE`, with the time of day: two runs of a day do not meet."""
+    return f"runs/{Path(data).stem}-{datetime.datetime.now().strftime('%Y-%m-%d-%H%M%S')}"
+
+
+def _train(task: jbn.Task, configs: Configs, spec: Spec, out: str, console: Console) -> Result:
+    settings = {"seed": spec.seed, "command": sys.argv[1:], "spec": _plain(spec)}
+    with interruptible(console) as wish, display(console) as shown:
+
+        def on_segment(state: jbn.Progress) -> bool:
+            shown.show(state)
+            return wish.asked
+
+        return jbn.sweep(
+            task,
+            configs,
+            epochs=spec.epochs,
+            key=jax.random.fold_in(jax.random.key(spec.seed), _TRAINING),
+            out=out,
+            on_segment=on_segment,
+            settings=settings,
+        )
+
+
+def _show(result: Result, out: str, console: Console) -> int:
+    show_table(console, result)
+    show_summary(console, result)
+    if result.winner is None:
+        console.print(
+            "every configuration diverged: lower the learning rates", highlight=False, soft_wrap=True
+        )
+    elif not result.interrupted:
+        show_winner(console, result.winner, result.test_accuracy)
+    console.print(f"written to {out}", highlight=False, soft_wrap=True)
+    if result.interrupted:
+        console.print(
+            f"interrupted after {len(result.history.steps)} segments", highlight=False, soft_wrap=True
+        )
+        return INTERRUPTED
+    return ALL_DIVERGED if result.winner is None else 0
+
+
+def _plain(spec: Spec) -> dict[str, object]:
+    fields = {field.name: getattr(spec, field.name) for field in dataclasses.fields(spec)}
+    return {**fields, "space": None if spec.space is None else spec.space.to_spec()}

@@ -1,0 +1,129 @@
+"""What a sweep writes while it runs: settings and plan, curves after every segment, the winner at the end."""
+
+import contextlib
+import datetime
+import importlib.metadata
+import platform
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import PRNGKeyArray
+
+from jbn import store
+from jbn.engine.engine import Timings
+from jbn.engine.plan import Plan
+from jbn.policies import History
+from jbn.runs.result import Best
+from jbn.runs.table import standing
+from jbn.search import Configs
+from jbn.task.task import Task
+
+WEIGHTS = "best.npz"
+_VERSIONED = ("jbn", "jax", "jaxlib", "numpy", "optax")
+
+
+class Recorder:
+    """Where a sweep's course goes; this one records nothing."""
+
+    def segment(self, history: History, seeds: int) -> None:
+        """Called after every segment."""
+
+    def finish(
+        self, history: History, timings: Timings, seconds: float, winner: Best | None, test_accuracy: float
+    ) -> None:
+        """Called once, at the end."""
+
+
+class _Folder(Recorder):
+    """Records into the store of a run."""
+
+    def __init__(self, folder: Path, own: store.Store, seeds: int):
+        self._folder, self._store, self._seeds = folder, own, seeds
+
+    def segment(self, history: History, seeds: int) -> None:
+        """Appends the curves' last points and brings the table up to date."""
+        index = len(history.steps) - 1
+        took_part = np.flatnonzero(history.took_part(index))
+        rows = store.SegmentRows(
+            config_id=took_part // seeds,
+            seed=took_part % seeds,
+            steps=history.steps[index][took_part],
+            train_loss=history.train_loss[index][took_part],
+            validation_loss=history.validation_loss[index][took_part],
+            validation_accuracy=history.validation_accuracy[index][took_part],
+        )
+        self._store.write_segment(index, rows)
+        self._table(history)
+
+    def finish(
+        self, history: History, timings: Timings, seconds: float, winner: Best | None, test_accuracy: float
+    ) -> None:
+        """Writes the final table, the winner's weights and what it took."""
+        self._table(history)
+        if winner is not None:
+            weights = {
+                "params": winner.params,
+                "stats": winner.stats,
+                "normalizer": winner.normalizer._asdict(),
+            }
+            store.save_weights(self._folder / WEIGHTS, jax.tree.map(np.asarray, weights))
+        chosen = (
+            None if winner is None else {"config_id": winner.config_id, "seed": winner.seed, **winner.config}
+        )
+        self._store.write_settings(
+            winner=chosen,
+            test_accuracy=None if winner is None else test_accuracy,
+            segments=len(history.steps),
+            seconds=seconds,
+            timings=timings._asdict(),
+            finished=_now(),
+        )
+
+    def _table(self, history: History) -> None:
+        now = standing(history, self._seeds)
+        ids = np.arange(len(now.status))
+        self._store.write_table(ids, now.status, now.steps, now.validation_accuracy, now.validation_loss)
+
+
+@contextlib.contextmanager
+def recorder(
+    out: str | Path | None,
+    task: Task,
+    configs: Configs,
+    layout: Plan,
+    *,
+    epochs: int,
+    seeds: int,
+    key: PRNGKeyArray,
+    settings: Mapping[str, Any] | None,
+) -> Iterator[Recorder]:
+    """A recorder into the folder `out`, made now; one that records nothing where there is no folder."""
+    if out is None:
+        yield Recorder()
+        return
+    about = {
+        "task": {
+            "model": task.model.name,
+            "data": repr(task.data),
+            "optimizer": task.optimizer,
+            "loss": task.loss,
+            "defaults": task.defaults(),
+        },
+        "epochs": epochs,
+        "key": np.asarray(jax.random.key_data(key)).tolist(),
+        "space": None if configs.space is None else configs.space.to_spec(),
+        "plan": layout.describe(),
+        "versions": {name: importlib.metadata.version(name) for name in _VERSIONED},
+        "device": {"kind": jax.local_devices()[0].device_kind, "machine": platform.machine()},
+        "started": _now(),
+        **(settings or {}),
+    }
+    with store.create(out, settings=about, configs=configs, seeds=seeds) as own:
+        yield _Folder(Path(out), own, seeds)
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

@@ -1,0 +1,215 @@
+"""Caviar: train many configurations at once and keep the best."""
+
+import contextlib
+import dataclasses
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import PRNGKeyArray
+
+from jbn.engine.engine import Engine, Segment
+from jbn.engine.plan import plan
+from jbn.engine.workers import Workers
+from jbn.errors import InputError
+from jbn.policies import DIVERGED, DONE, RUNNING, STOPPED, History, Policy, watch
+from jbn.runs.record import Recorder, recorder
+from jbn.runs.result import Best, Result, best_member
+from jbn.search import Configs
+from jbn.task.task import Task
+
+
+@dataclasses.dataclass(frozen=True)
+class Progress:
+    """How far a sweep is.
+
+    Args:
+        segment: segments done.
+        segments: segments in all.
+        alive: members still running.
+        members: members in all.
+        best_accuracy: best validation accuracy so far; NaN if all diverged.
+        seconds: wall-clock time so far.
+        seconds_left: expected; None until there is something to expect it from.
+    """
+
+    segment: int
+    segments: int
+    alive: int
+    members: int
+    best_accuracy: float
+    seconds: float
+    seconds_left: float | None
+
+
+def sweep(
+    task: Task,
+    configs: Mapping[str, Any],
+    *,
+    epochs: int,
+    key: PRNGKeyArray,
+    seeds: int = 1,
+    policy: Policy | None = None,
+    out: str | Path | None = None,
+    workers: int | None = None,
+    on_segment: Callable[[Progress], bool | None] | None = None,
+    settings: Mapping[str, Any] | None = None,
+) -> Result:
+    """Trains every configuration and returns them ranked.
+
+    All configurations whose shapes agree are trained by one program; numbers such as the learning rate are
+    arguments of it. A configuration that diverges is marked and costs the others nothing. Random streams follow
+    from `key` and the seed index alone: the same arguments give the same result, bit for bit on the same machine.
+
+    Args:
+        task: model, data, optimiser and loss.
+        configs: names of hyper-parameters to arrays of equal length, e.g. from `jbn.search.random`.
+        epochs: passes over the training part, at least 1. A segment is an epoch.
+        key: a JAX key.
+        seeds: train every configuration with so many seed indices; metrics are their means.
+        policy: `policy(history, key) -> edits`, called after every segment; by default it only watches.
+        out: a folder to record the sweep in; it must not hold one yet.
+        workers: threads on a CPU; default: one a core.
+        on_segment: called after every segment; the sweep ends early where it returns True.
+        settings: more to record, values that JSON knows.
+
+    Returns:
+        The result: `.table()`, `.best()`, `.history`.
+
+    Raises:
+        InputError: an unknown hyper-parameter, a value that is not allowed, fewer than 1 epoch or configuration, a
+            folder that already holds a sweep. Nothing is written then.
+
+    >>> import jax, jbn
+    >>> task = jbn.Task(model=jbn.mlp(layers=1, hidden_units=16), data=jbn.data.digits())
+    >>> space = jbn.Space(learning_rate=jbn.log_uniform(1e-4, 1.0), batch_size=256)
+    >>> configs = jbn.search.random(space, 4, key=jax.random.key(0))
+    >>> result = jbn.sweep(task, configs, epochs=2, key=jax.random.key(1))
+    >>> list(result.table().columns)
+    ['config_id', 'learning_rate', 'batch_size', 'status', 'validation_accuracy', 'validation_loss', 'steps']
+    """
+    columns = _checked(task, configs, epochs, seeds)
+    start = time.perf_counter()
+    with contextlib.ExitStack() as stack:
+        crew = stack.enter_context(contextlib.closing(Workers(workers)))
+        layout = plan(task, columns, platform=crew.platform)
+        record = stack.enter_context(
+            recorder(out, task, columns, layout, epochs=epochs, seeds=seeds, key=key, settings=settings)
+        )
+        engine = Engine(task, columns, layout, key=key, seeds=seeds, workers=crew)
+        loop = _Loop(engine, record, epochs, seeds, policy or watch, jax.random.fold_in(key, _POLICY), start)
+        history = loop.run(on_segment)
+        winner = _winner(task, columns, engine, history, seeds)
+        test = task.data.test
+        test_accuracy = float("nan") if winner is None else winner.accuracy(test.x, test.y)
+        seconds = time.perf_counter() - start
+        record.finish(history, engine.timings, seconds, winner, test_accuracy)
+    interrupted = len(history.steps) < epochs and bool((history.status == STOPPED).any())
+    timings = engine.timings
+    return Result(task, columns, history, seeds, timings, seconds, interrupted, winner, test_accuracy)
+
+
+_POLICY = 1 << 20  # far from any seed index: the policy's stream is none of a member's
+
+
+def _checked(task: Task, configs: Mapping[str, Any], epochs: int, seeds: int) -> Configs:
+    for name, value in (("epochs", epochs), ("seeds", seeds)):
+        if value < 1:
+            raise InputError(f"{name} must be at least 1, but got {value}")
+    columns = configs if isinstance(configs, Configs) else Configs(configs)
+    if columns.count < 1:
+        raise InputError("a sweep needs at least 1 configuration, but got 0")
+    task.check(columns)
+    return columns
+
+
+class _Loop:
+    """The loop: advance a segment, record it, let the policy decide, apply its edits."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        record: Recorder,
+        epochs: int,
+        seeds: int,
+        policy: Policy,
+        key: PRNGKeyArray,
+        start: float,
+    ):
+        self._engine, self._record, self._policy, self._key = engine, record, policy, key
+        self._epochs, self._seeds, self._start = epochs, seeds, start
+        self._after_first = start
+
+    def run(self, on_segment: Callable[[Progress], bool | None] | None) -> History:
+        history = empty_history(self._engine.members)
+        for epoch in range(self._epochs):
+            alive = history.status == RUNNING
+            if not alive.any():
+                break
+            history = extended(history, self._engine.advance(epoch, alive), alive)
+            self._record.segment(history, self._seeds)
+            history = self._edited(history, epoch)
+            if on_segment is not None and on_segment(self._progress(history)):
+                break
+        ended = np.where(
+            history.status == RUNNING, DONE if len(history.steps) == self._epochs else STOPPED, history.status
+        )
+        return history._replace(status=ended)
+
+    def _edited(self, history: History, epoch: int) -> History:
+        stop = np.asarray(self._policy(history, jax.random.fold_in(self._key, epoch)).stop, np.int64)
+        status = history.status.copy()
+        status[stop] = np.where(status[stop] == RUNNING, STOPPED, status[stop])
+        return history._replace(status=status)
+
+    def _progress(self, history: History) -> Progress:
+        done, now = len(history.steps), time.perf_counter()
+        if done == 1:
+            self._after_first = now  # the first segment compiles: it tells nothing about the others
+        each = (now - self._after_first) / (done - 1) if done > 1 else None
+        usable = history.status != DIVERGED
+        best = history.validation_accuracy[-1][usable]
+        return Progress(
+            segment=done,
+            segments=self._epochs,
+            alive=int((history.status == RUNNING).sum()),
+            members=self._engine.members,
+            best_accuracy=float(np.nanmax(best)) if np.isfinite(best).any() else float("nan"),
+            seconds=now - self._start,
+            seconds_left=None if each is None else each * (self._epochs - done),
+        )
+
+
+def empty_history(members: int) -> History:
+    """The history of a population before its first segment."""
+    curve, steps = np.zeros((0, members)), np.zeros((0, members), np.int64)
+    return History(curve, curve, curve, steps, np.full(members, RUNNING))
+
+
+def extended(history: History, segment: Segment, took_part: np.ndarray) -> History:
+    """The history with one more segment."""
+    before = history.steps[-1] if len(history.steps) else np.zeros(len(took_part), np.int64)
+    finite = np.isfinite(segment.metrics.train_loss) & np.isfinite(segment.metrics.validation_loss)
+    status = np.where(took_part & ~finite, DIVERGED, history.status)
+    steps = np.where(took_part, segment.steps, before)
+    metrics = segment.metrics
+    return History(
+        train_loss=np.vstack([history.train_loss, metrics.train_loss]),
+        validation_loss=np.vstack([history.validation_loss, metrics.validation_loss]),
+        validation_accuracy=np.vstack([history.validation_accuracy, metrics.validation_accuracy]),
+        steps=np.vstack([history.steps, steps]),
+        status=status,
+    )
+
+
+def _winner(task: Task, configs: Configs, engine: Engine, history: History, seeds: int) -> Best | None:
+    member = best_member(history, seeds) if len(history.steps) else None
+    if member is None:
+        return None
+    config_id, seed = divmod(member, seeds)
+    params, stats = engine.member(member)
+    config = {**task.defaults(), **configs.row(config_id)}
+    return Best(config_id, seed, config, params, stats, task.arrays().normalizer, task.problem)

@@ -1,0 +1,35 @@
+"""What the benchmarks share: where results go, and what they were measured on."""
+
+import importlib.metadata
+import json
+import os
+import platform
+from pathlib import Path
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def machine():
+    """The versions and the machine of a measurement."""
+    names = ("jbn", "jax", "jaxlib", "numpy", "optax")
+    return {
+        "python": platform.python_version(),
+        "versions": {name: importlib.metadata.version(name) for name in names},
+        "processor": _processor(),
+        "cores": len(os.sched_getaffinity(0)),
+    }
+
+
+def write(name, result):
+    """Writes a result with what it was measured on."""
+    path = RESULTS / f"{name}.json"
+    path.write_text(json.dumps({**machine(), **result}, indent=1) + "\n")
+    print(f"written to scripts/benchmarks/results/{path.name}")
+
+
+def _processor():
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor()

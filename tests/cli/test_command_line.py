@@ -1,0 +1,178 @@
+"""The command line as a person uses it, in a process of its own."""
+
+import csv
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+SMALL = """
+configs = 6
+epochs = 2
+[space]
+learning_rate = {log_uniform = [1e-3, 1e-1]}
+layers = 1
+hidden_units = {integers = [4, 8]}
+batch_size = 256
+"""
+
+
+def jbn(*arguments, cwd, **options):
+    command = [sys.executable, "-m", "jbn", *map(str, arguments)]
+    return subprocess.run(
+        command, cwd=cwd, capture_output=True, text=True, check=False, timeout=300, **options
+    )
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cli")
+    (folder / "spec.toml").write_text(SMALL)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def done(place):
+    return jbn("sweep", "spec.toml", "--out", "one", cwd=place)
+
+
+def test_a_sweep_shows_progress_table_winner_and_where_it_is_written(done, place):
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert any(line.startswith("segment 2/2  6/6 alive  best validation accuracy ") for line in lines)
+    assert "The best 6 of 6 configurations" in done.stdout
+    for name in ("learning_rate", "layers", "hidden_units", "batch_size", "accuracy"):
+        assert name in done.stdout
+    assert any(line.startswith("winner: configuration ") for line in lines)
+    assert done.stdout.count("test accuracy") == 1
+    assert lines[-1] == "written to one"
+    assert sorted(path.name for path in (place / "one").iterdir()) == ["best.npz", "sweep.sqlite"]
+
+
+def test_the_same_seed_gives_the_same_file_and_another_seed_another(done, place):
+    tables = {}
+    for name, options in {"one": None, "two": [], "three": ["--seed", "1"]}.items():
+        if options is not None:
+            assert jbn("sweep", "spec.toml", "--out", name, *options, cwd=place).returncode == 0
+        assert jbn("export", name, "--to", "csv", f"{name}.csv", cwd=place).returncode == 0
+        tables[name] = (place / f"{name}.csv").read_bytes()
+    assert tables["one"] == tables["two"] != tables["three"]
+    header = tables["one"].decode().splitlines()[0]
+    hypers = "learning_rate,layers,hidden_units,batch_size"
+    assert header == f"config_id,{hypers},status,validation_accuracy,validation_loss,steps"
+
+
+def test_a_grid(place):
+    run = jbn("sweep", "spec.toml", "--grid", "2", "--epochs", "1", "--out", "grid", cwd=place)
+    assert run.returncode == 0, run.stderr
+    jbn("export", "grid", "grid.csv", cwd=place)
+    with (place / "grid.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    points = sorted((float(row["learning_rate"]), int(row["hidden_units"])) for row in rows)
+    np.testing.assert_allclose(points, [(1e-3, 4), (1e-3, 8), (1e-1, 4), (1e-1, 8)])
+
+
+def test_the_report_draws_a_picture(done, place):
+    assert jbn("report", "one", "--png", "curves.png", cwd=place).returncode == 0
+    assert (place / "curves.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+
+
+def test_data_of_one_s_own(place):
+    rng = np.random.default_rng(0)
+    y = np.arange(400) % 3
+    np.savez(place / "own.npz", x_train=rng.normal(size=(400, 5)) + 3 * y[:, None], y_train=y)
+    run = jbn("sweep", "--data", "own.npz", "--configs", "3", "--epochs", "2", "--out", "own", cwd=place)
+    assert run.returncode == 0, run.stderr
+    assert "240 training, 80 validation, 80 test rows of 5 features, 3 classes" in run.stdout
+
+
+def test_help_explains_every_option(place):
+    shown = jbn("sweep", "--help", cwd=place, env={**os.environ, "COLUMNS": "200"})
+    assert shown.returncode == 0
+    for option in ("--configs", "--grid", "--epochs", "--seed", "--data", "--data-dir", "--out"):
+        assert option in shown.stdout
+
+
+WRONG = {
+    "unknown name": ("[space]\nlearning_rat = 0.1", [], "did you mean 'learning_rate'?"),
+    "low above high": ("[space]\nlearning_rate = {uniform = [1.0, 0.1]}", [], "low"),
+    "log axis at 0": (
+        "[space]\nlearning_rate = {log_uniform = [0, 0.1]}",
+        [],
+        "low > 0 must hold on a log axis",
+    ),
+    "reverse log": ("[space]\nbeta1 = {reverse_log_uniform = [0.9, 1.0]}", [], "beta1"),
+    "batch too large": ("[space]\nbatch_size = 5000", [], "at most the 1078 rows of the training part"),
+    "batch too small": ("[space]\nbatch_size = 1", [], "of at least 2"),
+    "no configurations": (
+        "",
+        ["--configs", "0"],
+        "--configs must be a whole number of at least 1, but got 0",
+    ),
+    "no epochs": ("", ["--epochs", "0"], "--epochs must be a whole number of at least 1, but got 0"),
+    "missing data": ("", ["--data", "gone.npz"], "gone.npz"),
+    "foreign data": ("", ["--data", "foreign.npz"], "foreign.npz"),
+    "unknown data": ("", ["--data", "digit"], "did you mean 'digits'"),
+    "mnist without folder": ("", ["--data", "mnist"], "--data-dir"),
+    "NaN": ("", ["--data", "nan.npz"], "nan in row 2, column 1"),
+    "labels": ("", ["--data", "labels.npz"], "classes 0 to K-1"),
+    "lengths": ("", ["--data", "lengths.npz"], "y_train"),
+    "no TOML": ("a = = b", [], "is no TOML"),
+    "taken": ("", ["--out", "one"], "already holds a sweep"),
+    "not a number": ("", ["--epochs", "many"], "Invalid value for '--epochs'"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_what_is_wrong_is_one_clear_message_and_exit_code_2(case, done, place):
+    text, options, message = WRONG[case]
+    x = np.arange(40.0).reshape(20, 2)
+    y = np.arange(20) % 2
+    holed = x.copy()
+    holed[2, 1] = np.nan
+    np.savez(place / "nan.npz", x_train=holed, y_train=y)
+    np.savez(place / "labels.npz", x_train=x, y_train=y + 1)
+    np.savez(place / "lengths.npz", x_train=x, y_train=y[:-1])
+    (place / "foreign.npz").write_text("no archive")
+    (place / "wrong.toml").write_text(text)
+    out = [] if "--out" in options else ["--out", "never"]
+    run = jbn("sweep", "wrong.toml", *options, *out, cwd=place)
+    assert run.returncode == 2
+    assert message in run.stderr
+    assert "Traceback" not in run.stderr
+    assert len(run.stderr.splitlines()) <= 6
+    assert not (place / "never").exists()
+    assert not (place / "runs").exists()
+
+
+def test_ctrl_c_ends_it_after_the_segment_and_keeps_what_there_is(place):
+    command = [sys.executable, "-m", "jbn", "sweep", "spec.toml", "--epochs", "100000", "--out", "cut"]
+    process = subprocess.Popen(command, cwd=place, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith("segment"):
+            break
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    rest, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in errors
+    assert "The best 6 of 6 configurations" in rest
+    assert "interrupted after" in rest
+    assert "test accuracy" not in rest  # it is not the end
+    with sqlite3.connect(place / "cut" / "sweep.sqlite") as database:
+        assert database.execute("SELECT DISTINCT status FROM configurations").fetchall() == [("stopped",)]
+
+
+def test_where_all_diverge_it_says_so(place):
+    text = SMALL.replace("[space]", '[space]\nbatch_norm = "none"\ninitial_scale = 1e38')
+    (place / "diverge.toml").write_text(text)
+    run = jbn("sweep", "diverge.toml", "--out", "diverge", cwd=place)
+    assert run.returncode == 1
+    assert "every configuration diverged: lower the learning rates" in run.stdout
+    assert run.stderr == ""

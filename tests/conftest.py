@@ -1,0 +1,18 @@
+"""Settings of the whole test run: strict arrays, checked annotations, compiled programs kept between runs."""
+
+import os
+import tempfile
+from pathlib import Path
+
+import jax
+import jaxtyping
+
+# Shapes and types in signatures of everything numerical are checked at every call.
+_NUMERICAL = ["jbn.nn", "jbn.engine", "jbn.policies"]
+_NUMERICAL += [f"jbn.task.{name}" for name in ("losses", "member", "optimizers", "packing", "streams")]
+jaxtyping.install_import_hook(_NUMERICAL, "beartype.beartype")
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+cache = os.environ.get("XDG_CACHE_HOME") or Path(tempfile.gettempdir())
+jax.config.update("jax_compilation_cache_dir", str(Path(cache) / "jbn-tests"))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)

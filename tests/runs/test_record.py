@@ -1,0 +1,99 @@
+"""What a sweep writes, and its export."""
+
+import csv
+import json
+
+import jax
+import numpy as np
+import pytest
+
+import jbn
+from jbn import store
+from jbn.runs.export import export_table
+
+TASK = jbn.Task(model=jbn.mlp(layers=1, hidden_units=8), data=jbn.data.digits())
+SPACE = jbn.Space(learning_rate=jbn.log_uniform(1e-4, 1e-1), beta1=jbn.reverse_log_uniform(0.9, 0.999))
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "one"
+    configs = jbn.search.random(SPACE, 6, key=0)
+    bad = {"initial_scale": np.where(np.arange(6) == 4, 1e38, 1.0)}
+    task = jbn.Task(model=jbn.mlp(layers=1, hidden_units=8, batch_norm="none"), data=TASK.data)
+    result = jbn.sweep(
+        task, configs | bad, epochs=3, key=jax.random.key(1), out=folder, settings={"note": "mine"}
+    )
+    return folder, result
+
+
+def test_the_database_holds_what_the_result_says(run):
+    folder, result = run
+    record = store.read(folder)
+    table = result.table().sort_values("config_id").reset_index(drop=True)
+    for name in table.columns:
+        np.testing.assert_array_equal(record.configurations[name].to_numpy(), table[name].to_numpy())
+    assert record.settings["note"] == "mine"
+    assert record.settings["epochs"] == 3
+    assert record.settings["winner"]["config_id"] == result.best().config_id
+    assert record.settings["test_accuracy"] == result.test_accuracy
+    assert record.settings["plan"]["tile"] == 1
+    assert record.settings["versions"]["jax"] == jax.__version__
+
+
+def test_there_is_a_row_for_every_configuration_and_segment_it_took_part_in(run):
+    folder, result = run
+    curves = store.read(folder).curves
+    for config_id in range(6):
+        own = curves[curves.config_id == config_id]
+        assert own.segment.tolist() == ([0] if config_id == 4 else [0, 1, 2])
+        if config_id != 4:
+            np.testing.assert_array_equal(own.train_loss, result.history.train_loss[:, config_id])
+            np.testing.assert_array_equal(own.validation_loss, result.history.validation_loss[:, config_id])
+            np.testing.assert_array_equal(own.steps, result.history.steps[:, config_id])
+
+
+def test_the_winner_s_weights_are_there(run):
+    folder, result = run
+    weights = store.load_weights(folder / "best.npz")
+    np.testing.assert_array_equal(weights["params/layer_1/kernel"], result.best().params["layer_1"]["kernel"])
+    np.testing.assert_allclose(weights["normalizer/mean"], TASK.data.train.x.mean(axis=0), rtol=1e-5)
+
+
+def test_the_export_has_the_columns_order_and_numbers_of_the_table(run, tmp_path):
+    folder, result = run
+    path = tmp_path / "table.csv"
+    export_table(folder, path)
+    with path.open() as file:
+        rows = list(csv.DictReader(file))
+    table = result.table()
+    assert list(rows[0]) == list(table.columns)
+    assert [int(row["config_id"]) for row in rows] == table.config_id.tolist()
+    assert [float(row["beta1"]) for row in rows] == table.beta1.tolist()
+    assert rows[-1]["status"] == "diverged"
+    assert rows[-1]["validation_accuracy"] == ""
+
+
+@pytest.mark.parametrize(
+    ("folder", "path", "to", "message"),
+    [
+        ("nowhere", "a.csv", "csv", "there is no sweep in"),
+        (None, "a.csv", "cvs", "unknown format 'cvs': did you mean 'csv'"),
+        (None, "missing/a.csv", "csv", "cannot write"),
+    ],
+)
+def test_what_cannot_be_exported(run, tmp_path, folder, path, to, message):
+    with pytest.raises(jbn.InputError, match=message):
+        export_table(folder or run[0], tmp_path / path, to=to)
+
+
+def test_a_folder_that_holds_a_sweep_is_refused(run):
+    folder, _ = run
+    before = (folder / "sweep.sqlite").read_bytes()
+    with pytest.raises(jbn.InputError, match="already holds a sweep"):
+        jbn.sweep(TASK, {"learning_rate": [0.1]}, epochs=1, key=jax.random.key(0), out=folder)
+    assert (folder / "sweep.sqlite").read_bytes() == before
+
+
+def test_settings_are_plain_json(run):
+    json.dumps(store.read(run[0]).settings)

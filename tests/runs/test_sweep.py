@@ -1,0 +1,290 @@
+"""The loop of a sweep: determinism, divergence, policies, programs shared between sweeps, the winner."""
+
+import gc
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jbn
+from jbn.engine import executables
+from jbn.nn.model import Model
+from jbn.policies import Edits, History, rank
+
+DATA = jbn.data.digits()
+SPACE = jbn.Space(
+    learning_rate=jbn.log_uniform(1e-4, 1e-1),
+    layers=jbn.integers(1, 2),
+    hidden_units=jbn.integers(8, 16),
+    batch_size=jbn.choice(128, 256),
+)
+KEY = jax.random.key(1)
+
+
+def task(**model):
+    return jbn.Task(model=jbn.mlp(**model), data=DATA)
+
+
+def draw(count=12, key=0):
+    return jbn.search.random(SPACE, count, key=key)
+
+
+def test_the_same_arguments_give_the_same_table_bit_for_bit():
+    first = jbn.sweep(task(), draw(), epochs=3, key=KEY)
+    second = jbn.sweep(task(), draw(), epochs=3, key=KEY, workers=1)
+    assert first.table().equals(second.table())
+    chex.assert_trees_all_equal(first.best().params, second.best().params)
+    for one, other in zip(first.history, second.history, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_another_key_gives_another_result():
+    first, second = (jbn.sweep(task(), draw(), epochs=1, key=jax.random.key(k)) for k in (1, 2))
+    assert not np.array_equal(first.history.train_loss, second.history.train_loss)
+
+
+def test_the_winner_is_the_first_row_of_the_table_and_its_weights_give_its_accuracy():
+    result = jbn.sweep(task(), draw(), epochs=3, key=KEY)
+    table, best = result.table(), result.best()
+    assert best.config_id == table.config_id[0]
+    assert best.config["hidden_units"] == table.hidden_units[0]
+    for layer in range(1, table.layers[0] + 1):
+        assert best.params[f"layer_{layer}"]["kernel"].shape[1] == table.hidden_units[0]
+        assert best.stats[f"layer_{layer}"].mean.shape == (table.hidden_units[0],)
+        assert "bias" not in best.params[f"layer_{layer}"]
+    validation = DATA.validation
+    assert best.accuracy(validation.x, validation.y) == pytest.approx(table.validation_accuracy[0], abs=1e-6)
+    assert result.test_accuracy == best.accuracy(DATA.test.x, DATA.test.y)
+
+
+def test_the_table_is_ordered_by_accuracy_then_loss_then_id():
+    table = jbn.sweep(task(), draw(20), epochs=2, key=KEY).table()
+    keys = list(zip(-table.validation_accuracy, table.validation_loss, table.config_id, strict=True))
+    assert keys == sorted(keys)
+    expected = ["config_id", *SPACE, "status", "validation_accuracy", "validation_loss", "steps"]
+    assert list(table.columns) == expected
+    assert (table.steps == 2 * (1078 // table.batch_size)).all()  # an incomplete last batch is dropped
+
+
+def test_nothing_selects_on_the_test_part():
+    """Other test labels change the test accuracy and nothing else."""
+    wrong = jbn.data.arrays(
+        DATA.train.x,
+        DATA.train.y,
+        x_validation=DATA.validation.x,
+        y_validation=DATA.validation.y,
+        x_test=DATA.test.x,
+        y_test=(DATA.test.y + 1) % 10,
+    )
+    honest = jbn.sweep(task(), draw(), epochs=2, key=KEY)
+    fooled = jbn.sweep(jbn.Task(model=jbn.mlp(), data=wrong), draw(), epochs=2, key=KEY)
+    assert honest.table().equals(fooled.table())
+    assert honest.test_accuracy > 0.5 > fooled.test_accuracy
+
+
+def test_one_trace_a_cohort_and_another_sweep_compiles_nothing():
+    base = jbn.mlp()
+    traces = {"train": 0, "infer": 0}
+
+    def train(*arguments, **options):
+        traces["train"] += 1
+        return base.train(*arguments, **options)
+
+    def infer(*arguments, **options):
+        traces["infer"] += 1
+        return base.infer(*arguments, **options)
+
+    counted = Model(base.init, train, infer, base.hyperparameters)
+    own = jbn.Task(model=counted, data=DATA)
+    result = jbn.sweep(own, draw(16), epochs=2, key=KEY)
+    assert traces["train"] == 4  # two depths x two batch sizes
+    assert traces["infer"] <= 2 + 1  # two depths, and the winner
+    assert result.timings.programs == 2 + 1 + 1  # training per batch size, initial states, evaluation
+    compiled = set(map(id, executables._known.values()))
+    again = jbn.sweep(own, draw(41, key=5), epochs=1, key=jax.random.key(9))
+    assert traces["train"] == 4
+    assert again.timings == (0.0, 0.0, 0)
+    assert set(map(id, executables._known.values())) == compiled
+
+
+def test_numbers_never_recompile():
+    own = task(layers=1, hidden_units=8)
+    first = {"learning_rate": [0.1], "beta1": [0.9], "beta2": [0.999], "epsilon": [1e-8], "decay_rate": [0.0]}
+    other = {"learning_rate": [0.2], "beta1": [0.5], "beta2": [0.99], "epsilon": [1e-4], "decay_rate": [1.0]}
+    jbn.sweep(own, first, epochs=1, key=KEY)
+    assert jbn.sweep(own, other, epochs=1, key=KEY).timings.programs == 0
+
+
+def nan_where(configs, column):
+    """A task in which one configuration diverges: its initial weights are infinite."""
+    return configs | {
+        "initial_scale": np.where(np.arange(len(configs["learning_rate"])) == column, 1e38, 1.0)
+    }
+
+
+def test_a_diverging_configuration_is_marked_and_costs_the_others_nothing():
+    own, configs = task(batch_norm="none"), draw(6)
+    with_bad = jbn.sweep(own, nan_where(configs, 2), epochs=3, key=KEY)
+    without = jbn.sweep(own, nan_where(configs, -1), epochs=3, key=KEY)
+    assert (without.standing.status == "done").all()
+    assert with_bad.standing.status.tolist() == ["done", "done", "diverged", "done", "done", "done"]
+    others = np.arange(6) != 2
+    np.testing.assert_array_equal(
+        with_bad.history.train_loss[:, others], without.history.train_loss[:, others]
+    )
+    table = with_bad.table()
+    assert table.config_id.iloc[-1] == 2
+    assert np.isnan(table.validation_accuracy.iloc[-1])
+    assert np.isnan(with_bad.scores[2])
+    # It stopped costing time at the next segment.
+    assert np.isnan(with_bad.history.train_loss[1:, 2]).all()
+    assert len(set(with_bad.history.steps[:, 2])) == 1
+
+
+def test_where_all_diverge_there_is_no_winner_and_it_says_so():
+    own, configs = task(batch_norm="none"), draw(2)
+    result = jbn.sweep(own, configs | {"initial_scale": np.full(2, 1e38)}, epochs=2, key=KEY)
+    assert result.winner is None
+    assert len(result.history.steps) == 1
+    with pytest.raises(jbn.InputError, match="all 2 did; lower the learning rates"):
+        result.best()
+
+
+def test_a_policy_may_stop_members_and_the_others_go_on_unchanged():
+    def stop_odd(history: History, key):
+        return Edits(stop=np.arange(1, history.status.size, 2)) if len(history.steps) == 2 else Edits()
+
+    own, configs = task(), draw(7)
+    plain = jbn.sweep(own, configs, epochs=4, key=KEY)
+    stopped = jbn.sweep(own, configs, epochs=4, key=KEY, policy=stop_odd)
+    assert stopped.standing.status.tolist() == ["done", "stopped"] * 3 + ["done"]
+    np.testing.assert_array_equal(stopped.history.train_loss[:, ::2], plain.history.train_loss[:, ::2])
+    np.testing.assert_array_equal(stopped.history.train_loss[:2, 1::2], plain.history.train_loss[:2, 1::2])
+    assert np.isnan(stopped.history.train_loss[2:, 1::2]).all()
+    last = stopped.standing.validation_accuracy[1::2]
+    np.testing.assert_array_equal(last, plain.history.validation_accuracy[1, 1::2])
+    assert stopped.timings.programs == 0
+
+
+def test_a_policy_cannot_revive_what_diverged():
+    own, configs = task(batch_norm="none"), draw(3)
+
+    def stop_all_bad(history, key):
+        return Edits(stop=np.array([1]))
+
+    result = jbn.sweep(own, nan_where(configs, 1), epochs=2, key=KEY, policy=stop_all_bad)
+    assert result.standing.status[1] == "diverged"
+
+
+def test_several_seeds_are_averaged_and_the_first_is_the_plain_sweep():
+    own, configs = task(), draw(4)
+    one = jbn.sweep(own, configs, epochs=2, key=KEY)
+    three = jbn.sweep(own, configs, epochs=2, key=KEY, seeds=3)
+    np.testing.assert_array_equal(three.history.train_loss[:, ::3], one.history.train_loss)
+    expected = three.history.validation_accuracy[-1].reshape(4, 3).mean(axis=1)
+    np.testing.assert_allclose(three.scores, expected)
+    assert len(set(three.history.train_loss[-1, :3])) == 3
+    assert len(three.table()) == 4
+
+
+def test_it_may_be_ended_after_a_segment():
+    seen = []
+
+    def after(state: jbn.Progress):
+        seen.append(state)
+        return state.segment == 2
+
+    result = jbn.sweep(task(), draw(4), epochs=9, key=KEY, on_segment=after)
+    assert [state.segment for state in seen] == [1, 2]
+    assert seen[0].segments == 9
+    assert (seen[1].alive, seen[1].members) == (4, 4)
+    assert result.interrupted
+    assert set(result.standing.status) == {"stopped"}
+    assert result.best().config_id == result.table().config_id[0]
+
+
+def test_donated_buffers_stay_in_place():
+    """The population is updated where it lies: a segment allocates no second one."""
+    from jbn.engine.engine import Engine
+    from jbn.engine.plan import plan
+    from jbn.engine.workers import Workers
+
+    own, configs, workers = task(), draw(8), Workers()
+    engine = Engine(own, configs, plan(own, configs, platform="cpu"), key=KEY, workers=workers)
+    alive = np.ones(8, bool)
+    engine.advance(0, alive)
+
+    def places():
+        leaves = jax.tree.leaves([chunk.populations for chunk in engine._chunks])
+        return {leaf.unsafe_buffer_pointer() for leaf in leaves if leaf.nbytes > 1000}
+
+    before = places()
+    for epoch in range(1, 4):
+        gc.collect()
+        engine.advance(epoch, alive)
+    assert places() == before
+    workers.close()
+
+
+@pytest.mark.parametrize(
+    ("configs", "options", "message"),
+    [
+        ({"learning_rate": [0.1]}, {"epochs": 0}, "epochs must be at least 1, but got 0"),
+        ({"learning_rate": [0.1]}, {"seeds": 0}, "seeds must be at least 1, but got 0"),
+        ({"learning_rate": []}, {}, "at least 1 configuration, but got 0"),
+        ({}, {}, "at least 1 configuration, but got 0"),
+        ({"learning_rat": [0.1]}, {}, "did you mean 'learning_rate'"),
+        ({"batch_size": [2000]}, {}, "at most the 1078 rows of the training part, but got 2000"),
+        ({"batch_size": [1]}, {}, "batch_size must be a whole number of at least 2 .* got 1"),
+        ({"layers": [2.5]}, {}, "layers must be a whole number of at least 1 and at most 64, but got 2.5"),
+        ({"beta1": [1.0]}, {}, "beta1 must be a number of at least 0 and below 1, but got 1.0"),
+        ({"epsilon": [0.0]}, {}, "epsilon must be a number above 0, but got 0.0"),
+        ({"learning_rate": [np.nan]}, {}, "learning_rate must be a number of at least 0, but got nan"),
+        ({"activation": ["rleu"]}, {}, "activation must be one of relu, sigmoid, tanh, but got rleu"),
+        ({"learning_rate": ["fast"]}, {}, "learning_rate must be a number of at least 0, but got"),
+        ({"learning_rate": [0.1], "beta1": [0.9, 0.8]}, {}, "of one length"),
+    ],
+)
+def test_what_is_wrong_is_said_at_once(configs, options, message, tmp_path):
+    with pytest.raises(jbn.InputError, match=message):
+        jbn.sweep(task(), configs, **({"epochs": 1, "key": KEY, "out": tmp_path / "run"} | options))
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("name", ["optimizer", "loss"])
+def test_an_unknown_optimiser_or_loss(name):
+    with pytest.raises(jbn.InputError, match=f"unknown {name} 'adm'"):
+        jbn.Task(model=jbn.mlp(), data=DATA, **{name: "adm"})
+
+
+def test_the_sweep_of_a_plain_dict_and_of_float64():
+    with jax.enable_x64(True):
+        result = jbn.sweep(task(layers=1), {"learning_rate": [0.01, 0.1]}, epochs=1, key=KEY)
+        assert result.best().params["output"]["kernel"].dtype == np.float64
+    assert jnp.zeros(()).dtype == jnp.float32
+
+
+def test_an_error_in_a_worker_comes_out():
+    def broken(*arguments, **options):
+        raise RuntimeError("a broken model")
+
+    model = jbn.mlp()._replace(train=broken)
+    with pytest.raises(RuntimeError, match="a broken model"):
+        jbn.sweep(jbn.Task(model=model, data=DATA), draw(3), epochs=1, key=KEY)
+
+
+def test_rank_puts_the_unusable_last_and_breaks_ties():
+    accuracy = np.array([0.9, np.nan, 0.9, 0.95, 0.9])
+    loss = np.array([0.3, np.nan, 0.2, 0.5, 0.2])
+    assert rank(accuracy, loss, np.array([True, False, True, True, True])).tolist() == [3, 2, 4, 0, 1]
+
+
+def test_sgd_and_dropout_can_be_swept():
+    own = jbn.Task(model=jbn.mlp(layers=1, hidden_units=16), data=DATA, optimizer="sgd")
+    configs = {"learning_rate": [0.1, 0.1], "optimizer_momentum": [0.9, 0.0], "dropout": [0.0, 0.5]}
+    result = jbn.sweep(own, configs, epochs=3, key=KEY)
+    assert (result.scores > 0.5).all()
+    plain = jbn.sweep(own, {"learning_rate": [0.1], "optimizer_momentum": [0.9]}, epochs=3, key=KEY)
+    np.testing.assert_allclose(result.history.train_loss[:, 0], plain.history.train_loss[:, 0], rtol=1e-4)

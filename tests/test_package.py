@@ -1,0 +1,94 @@
+"""The package as a whole: what importing it does, and that the README's example runs."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import jbn
+
+ROOT = Path(__file__).parents[1]
+
+
+def run(code):
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=120, cwd=ROOT).stdout
+
+
+def test_importing_starts_no_backend_and_changes_no_setting():
+    shown = run(
+        "import json, jax\n"
+        "before = dict(jax.config.values)\n"
+        "import jbn\n"
+        "from jax._src import xla_bridge\n"
+        "changed = [name for name, value in jax.config.values.items() if before.get(name) != value]\n"
+        "print(json.dumps([xla_bridge.backends_are_initialized(), changed]))"
+    )
+    assert json.loads(shown) == [False, []]
+
+
+def test_importing_loads_no_heavy_library_but_jax_and_optax():
+    shown = run("import sys, jbn; print(sorted({name.split('.')[0] for name in sys.modules}))")
+    for name in ("pandas", "sklearn", "matplotlib", "rich", "typer", "sqlite3", "flax"):
+        assert f"'{name}'" not in shown
+
+
+def test_importing_takes_no_longer_than_jax():
+    """The fastest of three each, in turn: what jbn adds is less than what jax takes."""
+    clock = "import time; start = time.perf_counter(); {}; print(time.perf_counter() - start)"
+    times = [[float(run(clock.format(f"import {name}"))) for name in ("jax", "jbn")] for _ in range(3)]
+    jax_seconds, jbn_seconds = map(min, zip(*times, strict=True))
+    assert jbn_seconds < 2 * jax_seconds
+
+
+def test_the_public_names_are_there():
+    for name in (
+        "Space",
+        "Task",
+        "mlp",
+        "sweep",
+        "train_function",
+        "batch_norm",
+        "data",
+        "search",
+        "InputError",
+    ):
+        assert hasattr(jbn, name)
+    public = [name for name in vars(jbn) if not name.startswith("_")]
+    assert len(public) < 40
+
+
+def blocks(language):
+    return re.findall(rf"```{language}\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+
+
+def test_the_readme_s_example_runs(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (example,) = blocks("python")
+    assert len(example.splitlines()) <= 25
+    exec(compile(example, "README.md", "exec"), {})
+    assert "learning_rate" in capsys.readouterr().out
+
+
+def test_the_readme_opens_with_the_two_commands():
+    first = blocks("bash")[0]
+    assert "scripts/sweep" in first
+    assert "scripts/test" in first
+
+
+@pytest.mark.parametrize("script", ["sweep", "test"])
+def test_the_scripts_name_a_python_that_is_too_old_or_missing(script):
+    for wrong in ("no-such-python", "/bin/true"):
+        done = subprocess.run(
+            [ROOT / "scripts" / script],
+            env={**os.environ, "PYTHON": wrong},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 2
+        assert f"no Python at '{wrong}'" in done.stderr
