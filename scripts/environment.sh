@@ -10,7 +10,7 @@ fail() { echo "error: $*" >&2; exit 2; }
 
 use_environment() {
   local extra=$1 base=${PYTHON:-python3} version venv=$root/.venv stamp wanted log
-  version=$(minor_version "$base") || fail "no Python at '$base'; set PYTHON to an interpreter, 3.11 or newer"
+  version=$(minor_version "$base") && [ -n "$version" ] || fail "no Python at '$base'; set PYTHON to an interpreter, 3.11 or newer"
   "$base" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
     fail "Python 3.11 or newer is needed, '$base' is $version; set PYTHON to a newer one"
   # One environment a Python version: the first one made is .venv, others stand beside it.

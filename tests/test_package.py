@@ -33,7 +33,7 @@ def test_importing_starts_no_backend_and_changes_no_setting():
 
 def test_importing_loads_no_heavy_library_but_jax_and_optax():
     shown = run("import sys, jbn; print(sorted({name.split('.')[0] for name in sys.modules}))")
-    for name in ("pandas", "sklearn", "matplotlib", "rich", "typer", "sqlite3", "flax"):
+    for name in ("pandas", "sklearn", "matplotlib", "rich", "typer", "flax"):
         assert f"'{name}'" not in shown
 
 

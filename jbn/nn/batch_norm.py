@@ -89,11 +89,12 @@ def update(stats: BatchNormStats, batch: Moments, *, momentum: ArrayLike = 0.9) 
     >>> float(stats.mean[0]), float(stats.var[0]), float(stats.count)
     (5.0, 1.0, 1.0)
     """
-    count = momentum * stats.count + 1
-    step = jnp.where(batch.count > 0, 1 / count, 0).astype(stats.mean.dtype)
+    frozen = jnp.isinf(stats.count)
+    count = jnp.where(frozen, stats.count, momentum * jnp.where(frozen, 0, stats.count) + 1)
+    step = jnp.where(batch.count > 0, 1 / count, 0)
     return BatchNormStats(
-        mean=stats.mean + (batch.mean - stats.mean) * step,
-        var=stats.var + (batch.variance() - stats.var) * step,
+        mean=(stats.mean + (batch.mean - stats.mean) * step).astype(stats.mean.dtype),
+        var=(stats.var + (batch.variance() - stats.var) * step).astype(stats.var.dtype),
         count=jnp.where(batch.count > 0, count, stats.count).astype(stats.count.dtype),
     )
 

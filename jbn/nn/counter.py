@@ -36,8 +36,8 @@ def bits(
 def uniform(
     key: PRNGKeyArray | UInt32[Array, " words"], shape: tuple[int, int], *, stream: int = 0
 ) -> Float[Array, "rows columns"]:
-    """Uniform draws inside (0, 1), both ends excluded: multiples of 2^-24 plus half a step."""
-    return ((bits(key, shape, stream=stream) >> 8).astype(float) + 0.5) * 2.0**-24
+    """Uniform draws inside (0, 1), both ends excluded: multiples of 2^-23 plus half a step, exact in float32."""
+    return ((bits(key, shape, stream=stream) >> 9).astype(float) + 0.5) * 2.0**-23
 
 
 def normal(

@@ -21,7 +21,6 @@ _DROPOUT_STREAM = 1 << 16
 MAX_LAYERS = 64
 
 
-@functools.cache
 def mlp(
     *,
     layers: int = 2,
@@ -77,6 +76,12 @@ def mlp(
         dropout=dropout,
         bias=bias,
     )
+    return _model(tuple(defaults.items()))
+
+
+@functools.lru_cache(maxsize=256)
+def _model(settings: tuple[tuple[str, Any], ...]) -> Model:
+    defaults = dict(settings)
     return Model(
         init=functools.partial(_init, defaults),
         train=functools.partial(_train, defaults),

@@ -1,5 +1,7 @@
 """Normalisation of the input features with the statistics of a training set."""
 
+import functools
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import jax
@@ -9,7 +11,7 @@ from jaxtyping import Array, Float, Num
 
 from jbn.nn.moments import Moments
 
-_BLOCK_VALUES = 1 << 24  # so that a large set of bytes is never a large set of floats
+_BLOCK_VALUES = 1 << 23  # so that a large set of bytes is never a large set of floats
 
 
 class Normalizer(NamedTuple):
@@ -24,13 +26,22 @@ class Normalizer(NamedTuple):
     [[1.0, 0.0]]
     """
 
-    mean: Float[Array, " features"]
-    factor: Float[Array, " features"]
+    mean: Float[np.ndarray, " features"]
+    factor: Float[np.ndarray, " features"]
 
-    def apply(self, x: Num[Array, "rows *features"] | Num[np.ndarray, "rows *features"]) -> Array:
-        """Normalised values, in the shape of `x` and in the floating type of the statistics."""
-        flat = jnp.asarray(x).reshape(x.shape[0], -1).astype(self.mean.dtype)
-        return ((flat - self.mean[None, :]) * self.factor[None, :]).reshape(x.shape)
+    def apply(self, x: Num[Array | np.ndarray, "rows *features"]) -> Float[Array, "rows *features"]:
+        """Normalised values in the shape of `x` and JAX's default float; host arrays by float64 arithmetic."""
+        if isinstance(x, jax.Array):
+            flat = x.reshape(x.shape[0], -1).astype(float)
+            mean = self.mean.astype(flat.dtype)
+            rest = (self.mean - mean).astype(flat.dtype)  # what rounding the mean took away
+            return ((flat - mean[None, :] - rest[None, :]) * self.factor[None, :].astype(flat.dtype)).reshape(
+                x.shape
+            )
+        result = np.empty((len(x), len(self.mean)), jax.dtypes.canonicalize_dtype(float))
+        for rows, block in _blocks(x):
+            result[rows] = (block - self.mean) * self.factor
+        return jnp.asarray(result.reshape(x.shape))
 
 
 def fit(x: Num[np.ndarray, "rows *features"]) -> Normalizer:
@@ -40,20 +51,27 @@ def fit(x: Num[np.ndarray, "rows *features"]) -> Normalizer:
         x: any real numbers; all axes but the first are features.
 
     Returns:
-        Statistics in JAX's default floating type.
+        Statistics in float64, whatever JAX's default: a time stamp is not representable in float32.
     """
+    with jax.enable_x64(True):
+        whole = functools.reduce(Moments.merge, (_moments(block) for _, block in _blocks(x)))
+        mean, variance = np.array(whole.mean), np.array(whole.variance())
+    deviation = np.sqrt(variance)
+    constant = deviation <= 8 * np.finfo(np.float64).eps * np.abs(mean)
+    return Normalizer(mean, np.where(constant, 0, 1 / np.where(constant, 1, deviation)))
+
+
+def _blocks(
+    x: Num[np.ndarray, "rows *features"],
+) -> Iterator[tuple[slice, Float[np.ndarray, "rows features"]]]:
+    """Flat rows in float64, a block at a time."""
     flat = x.reshape(x.shape[0], -1)
-    rows = max(1, _BLOCK_VALUES // flat.shape[1])
-    whole = None
-    for start in range(0, len(flat), rows):
-        part = _moments(jnp.asarray(flat[start : start + rows]))
-        whole = part if whole is None else whole.merge(part)
-    assert whole is not None, "a data set has at least one row"
-    deviation = jnp.sqrt(whole.variance())
-    constant = deviation <= 8 * jnp.finfo(deviation.dtype).eps * jnp.abs(whole.mean)
-    return Normalizer(whole.mean, jnp.where(constant, 0, 1 / jnp.where(constant, 1, deviation)))
+    size = max(1, _BLOCK_VALUES // flat.shape[1])
+    for start in range(0, len(flat), size):
+        rows = slice(start, start + size)
+        yield rows, flat[rows].astype(np.float64)
 
 
 @jax.jit
-def _moments(x: Num[Array, "rows features"]) -> Moments:
-    return Moments.of(x.astype(float))
+def _moments(x: Float[Array, "rows features"]) -> Moments:
+    return Moments.of(x)

@@ -1,8 +1,8 @@
 """The learning curves of a sweep as one picture."""
 
 import os
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from contextlib import AbstractContextManager
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -10,29 +10,50 @@ from jbn.errors import InputError
 from jbn.report.measured import Measured, measured
 from jbn.report.scale import AccuracyScale, FloatArray
 from jbn.store import Record, read
+from jbn.store.files import write_whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.cm import ScalarMappable
     from matplotlib.figure import Figure
 
-_SIZE = (7.1, 3.7)  # inches: 18 cm, the text width of a page
-_DPI = 150
-_FONT = 8
-_PLAIN, _LOST, _BEST = "#3b6ea5", "#6e6e6e", "black"
+_SIZE = (18 / 2.54, 3.6)  # inches: the text width of a page
+_DPI = 300
+_PLAIN, _LOST, _BEST = "#3b6ea5", "#d55e00", "black"  # apart for every kind of colour vision
+_STYLE = {
+    "font.size": 8,
+    "axes.titlesize": 8,
+    "axes.labelsize": 8,
+    "legend.fontsize": 8,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "axes.linewidth": 0.6,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#e8e8e8",
+    "grid.linewidth": 0.5,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "xtick.minor.width": 0.4,
+    "path.simplify": False,
+}
 
 
 def learning_curves(folder: str | os.PathLike[str], path: str | os.PathLike[str]) -> None:
     """Draw how every configuration of a sweep learned, and what its learning rate made of it, as a PNG.
 
     Left: validation accuracy (the mean over the seeds) against epoch, a line per configuration, coloured by
-    learning rate, the best one bold, diverged ones grey and dashed up to where they ended. Right: the last
-    validation accuracy against learning rate, if at least two were tried. Accuracies are placed by the
-    logarithm of their error, so that good configurations are told apart and bad ones stay in view.
+    learning rate, the better the stronger, the best one black, diverged ones dashed up to a cross where they
+    ended. Right: the last validation accuracy against learning rate, if at least two were tried; the strip
+    at its foot is the key to the colours. Accuracies are placed by the logarithm of their error, so that good
+    configurations are told apart and bad ones stay in view.
 
     Args:
         folder: The folder of a sweep; it may be running.
-        path: The PNG file to write, 18 cm wide at 150 dots per inch; its folder is made if need be.
+        path: The PNG file to write or replace, 18 cm wide at 300 dots per inch; its folder is made if need
+            be.
 
     Raises:
         InputError: matplotlib is not installed, there is no sweep in the folder or it has no segment yet, or
@@ -43,61 +64,62 @@ def learning_curves(folder: str | os.PathLike[str], path: str | os.PathLike[str]
     ...
     jbn.errors.InputError: there is no sweep in 'runs/none' ...
     """
-    figure = _figure(read(folder))
-    path = Path(path)
+    with _style():
+        figure = _figure(read(folder))
+        write_whole(path, lambda stream: _save(figure, stream))
+
+
+def _style() -> AbstractContextManager[None]:
+    """The same looks whatever the user's own settings of matplotlib are."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _image(figure).save(path, format="png", dpi=(_DPI, _DPI), optimize=True)
-    except OSError as error:
-        raise InputError(
-            f"cannot write {str(path)!r} ({error.strerror or error}); pick a writable place with space"
-        ) from error
+        from matplotlib import style
+    except ImportError as error:
+        raise InputError("pictures need matplotlib; install it with pip install 'jbn[report]'") from error
+    return style.context(["default", _STYLE])
 
 
-def _image(figure: "Figure") -> Any:
+def _save(figure: "Figure", stream: IO[bytes]) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from PIL import Image
 
     canvas: Any = FigureCanvasAgg(figure)
     canvas.draw()
     image = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
-    # 256 colours are enough for the map, and a third of the bytes where hundreds of lines cross.
-    return image.quantize(256, Image.Quantize.MAXCOVERAGE)
+    # 256 colours are enough here, and a quarter of the bytes where hundreds of lines cross.
+    few = image.quantize(256, Image.Quantize.MEDIANCUT, kmeans=1, dither=Image.Dither.NONE)
+    few.save(stream, format="png", dpi=(_DPI, _DPI), optimize=True)
 
 
 def _figure(record: Record) -> "Figure":
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise InputError("pictures need matplotlib; install it with pip install 'jbn[report]'") from error
+    from matplotlib.figure import Figure
+
     sweep = measured(record)
     figure = Figure(figsize=_SIZE, dpi=_DPI, layout="constrained")
     rate = sweep.learning_rate
-    panels: dict[str, Any] = (
-        {"squeeze": False} if rate is None else {"ncols": 2, "sharey": True, "width_ratios": (3, 2)}
-    )
-    axes = np.ravel(figure.subplots(**panels))
+    panels: dict[str, Any] = {} if rate is None else {"ncols": 2, "sharey": True, "width_ratios": (3, 2)}
+    axes = figure.subplots(squeeze=False, **panels)[0]
     colours: Any = np.full(len(sweep.final), _PLAIN, object)
     if rate is not None:
         scale = _colour_scale(rate)
         colours = scale.to_rgba(np.ma.masked_invalid(rate))
         _draw_final(axes[1], sweep, rate, colours)
-        bar = figure.colorbar(scale, ax=axes[1], pad=0.02)
-        bar.set_label("learning rate", fontsize=_FONT)
-        bar.ax.tick_params(labelsize=_FONT - 1)
+        _draw_key(axes[1], scale)
     _draw_curves(axes[0], sweep, colours)
     _set_accuracy_axis(axes[0], sweep)
-    figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=_FONT)
+    figure.legend(loc="outside lower center", ncols=3, frameon=False)
     return figure
 
 
 def _colour_scale(rate: FloatArray) -> "ScalarMappable":
     from matplotlib import colormaps
     from matplotlib.cm import ScalarMappable
-    from matplotlib.colors import LogNorm
+    from matplotlib.colors import ListedColormap, LogNorm
 
-    norm = LogNorm(float(np.nanmin(rate)), float(np.nanmax(rate)))
-    return ScalarMappable(norm, colormaps["viridis"].with_extremes(bad=_PLAIN))
+    # Without its last tenth: light yellow lines vanish on white paper.
+    colours = ListedColormap(colormaps["viridis"](np.linspace(0, 0.9, 256))).with_extremes(bad=_PLAIN)
+    low, high = np.nanmin(rate), np.nanmax(rate)
+    margin = (high / low) ** 0.04
+    return ScalarMappable(LogNorm(low / margin, high * margin), colours)
 
 
 def _set_accuracy_axis(axes: "Axes", sweep: Measured) -> None:
@@ -109,7 +131,7 @@ def _set_accuracy_axis(axes: "Axes", sweep: Measured) -> None:
     axes.set_ylim(low, high)
     axes.set_yticks(ticks, [f"{tick:.6g}" for tick in ticks])
     axes.minorticks_off()
-    axes.set_ylabel("validation accuracy", fontsize=_FONT)
+    axes.set_ylabel("validation accuracy")
 
 
 def _draw_curves(axes: "Axes", sweep: Measured, colours: Any) -> None:
@@ -121,57 +143,78 @@ def _draw_curves(axes: "Axes", sweep: Measured, colours: Any) -> None:
     drawn = [row for row in np.argsort(sweep.final) if len(lines[row])]  # the best on top
     well = [row for row in drawn if not sweep.diverged[row]]
     lost = [row for row in drawn if sweep.diverged[row]]
-    _add_lines(axes, [lines[row] for row in well], colours[well], dashes="-", width=0.6, end="o")
-    _add_lines(axes, [lines[row] for row in lost], _LOST, dashes="--", width=0.9, end="x")
-    _add_keys(axes, sweep, lines)
-    axes.set_xlim(1 - 0.02 * last, 1.02 * last)
+    strength = np.linspace(0, 1, len(well)) ** 6 if len(well) > 1 else np.ones(len(well))
+    _add_lines(axes, [lines[row] for row in well], colours[well], strength)
+    _add_lost(axes, [lines[row] for row in lost])
+    _add_best(axes, sweep, lines)
+    margin = max(0.015 * last, 0.5 if last == 1 else 0)
+    axes.set_xlim(1 - margin, last + margin)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10], min_n_ticks=1))
-    _finish(axes, x="epoch", title=_title(sweep))
+    axes.set_xlabel("epoch")
+    axes.set_title(_title(sweep))
 
 
-def _add_lines(
-    axes: "Axes", lines: list[FloatArray], colours: Any, *, dashes: str, width: float, end: str
-) -> None:
+def _add_lines(axes: "Axes", lines: list[FloatArray], colours: Any, strength: FloatArray) -> None:
+    from matplotlib.collections import LineCollection
+    from matplotlib.colors import to_rgba_array
+
+    if lines:
+        ink = to_rgba_array(colours)
+        ink[:, 3] = 0.45 + 0.5 * strength
+        axes.add_collection(LineCollection(lines, colors=ink, linewidths=0.4 + 0.4 * strength))
+        # A dot shows where a curve ends, and a curve of one epoch at all.
+        x, y = np.array([line[-1] for line in lines]).T
+        axes.scatter(x, y, s=4 + 4 * strength, c=ink, linewidths=0, zorder=2)
+
+
+def _add_lost(axes: "Axes", lines: list[FloatArray]) -> None:
     from matplotlib.collections import LineCollection
 
     if lines:
-        curves = LineCollection(lines, colors=colours, linestyles=dashes, linewidths=width, alpha=0.8)
-        axes.add_collection(curves)
-        # The marks show where a curve ends, and a curve of one epoch at all.
+        axes.add_collection(LineCollection(lines, colors=_LOST, linestyles="--", linewidths=0.8, zorder=2.1))
         x, y = np.array([line[-1] for line in lines]).T
-        axes.scatter(x, y, s=10 * width, c=colours, marker=end, linewidths=width, zorder=2)
+        axes.scatter(x, y, s=14, c=_LOST, marker="x", linewidths=1, zorder=2.2)
 
 
-def _add_keys(axes: "Axes", sweep: Measured, lines: list[FloatArray]) -> None:
+def _add_best(axes: "Axes", sweep: Measured, lines: list[FloatArray]) -> None:
+    from matplotlib.patheffects import Normal, Stroke
+
     if sweep.best is not None:
-        x, y = lines[sweep.best].T
+        halo = [Stroke(linewidth=3, foreground="white"), Normal()]
         label = f"best: configuration {sweep.config_id[sweep.best]}, accuracy {sweep.final[sweep.best]:.4g}"
-        axes.plot(x, y, color=_BEST, linewidth=2, label=label)
-        axes.plot(x[-1:], y[-1:], "o", color=_BEST, markersize=4)
+        mark: dict[str, Any] = {"marker": "o", "markevery": [-1], "markersize": 3.5}
+        axes.plot(*lines[sweep.best].T, color=_BEST, linewidth=1.4, path_effects=halo, label=label, **mark)
     if sweep.diverged.any():
-        axes.plot([], [], "--x", color=_LOST, markersize=4, label=f"diverged ({sweep.diverged.sum()})")
+        axes.plot(
+            [],
+            [],
+            "--x",
+            color=_LOST,
+            linewidth=0.8,
+            markersize=4,
+            label=f"diverged ({sweep.diverged.sum()})",
+        )
 
 
 def _draw_final(axes: "Axes", sweep: Measured, rate: FloatArray, colours: Any) -> None:
     well = [row for row in np.argsort(sweep.final) if not sweep.diverged[row]]
     axes.set_xscale("log")
-    axes.scatter(rate[well], sweep.final[well], s=12, c=colours[well])
+    axes.scatter(rate[well], sweep.final[well], s=9, c=colours[well], edgecolors="white", linewidths=0.25)
     # A diverged configuration need have no accuracy: its mark is at its learning rate, below all accuracies.
     lost = rate[sweep.diverged]
-    foot: dict[str, Any] = {"transform": axes.get_xaxis_transform(), "clip_on": False}
-    axes.scatter(lost, np.zeros(len(lost)), s=16, c=_LOST, marker="x", linewidths=0.8, **foot)
+    foot: dict[str, Any] = {"transform": axes.get_xaxis_transform(), "zorder": 3}
+    axes.scatter(lost, np.full(len(lost), 0.045), s=12, c=_LOST, marker="x", linewidths=0.8, **foot)
     if sweep.best is not None:
-        axes.scatter(rate[sweep.best], sweep.final[sweep.best], s=60, facecolors="none", edgecolors=_BEST)
-    _finish(axes, x="learning rate", title="last epoch of each")
+        axes.scatter(rate[sweep.best], sweep.final[sweep.best], s=50, facecolors="none", edgecolors=_BEST)
+    axes.set_xlabel("learning rate (strip: colour of the curves)")
+    axes.set_title("after the last epoch of each")
 
 
-def _finish(axes: "Axes", *, x: str, title: str) -> None:
-    axes.set_xlabel(x, fontsize=_FONT)
-    axes.set_title(title, fontsize=_FONT)
-    axes.tick_params(labelsize=_FONT - 1)
-    axes.grid(color="#e5e5e5", linewidth=0.5)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
+def _draw_key(axes: "Axes", scale: "ScalarMappable") -> None:
+    strip = axes.inset_axes((0, 0, 1, 0.022))
+    axes.figure.colorbar(scale, cax=strip, orientation="horizontal", ticks=[]).outline.set_visible(False)
+    ends: Any = (scale.norm.vmin, scale.norm.vmax)  # the strip's, so that a colour is above its rate
+    axes.set_xlim(ends)
 
 
 def _title(sweep: Measured) -> str:

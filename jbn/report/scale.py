@@ -52,7 +52,7 @@ class AccuracyScale(NamedTuple):
         return 1 + self.offset - np.exp(-np.asarray(place, np.float64))
 
     def limits(self, accuracy: FloatArray) -> tuple[float, float]:
-        """The ends of an axis that shows all of these accuracies, with a margin.
+        """The ends of an axis that shows all of these accuracies, with a margin, a wider one below.
 
         >>> low, high = AccuracyScale(0.01).limits(np.array([0.1, 1.0]))
         >>> low < 0.1, 1.0 < high < 1.01
@@ -60,7 +60,7 @@ class AccuracyScale(NamedTuple):
         """
         places = self.forward(accuracy[np.isfinite(accuracy)])
         margin = max(0.04 * float(np.ptp(places)), 0.02)
-        low, high = self.inverse([places.min() - margin, places.max() + margin])
+        low, high = self.inverse([places.min() - 2 * margin, places.max() + margin])
         return float(low), float(high)
 
     def ticks(self, low: float, high: float) -> list[float]:

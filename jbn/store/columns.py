@@ -17,7 +17,7 @@ REAL, INTEGER, TEXT, JSON_TEXT = "REAL", "INTEGER", "TEXT", "JSON_TEXT"
 def encode(name: str, values: np.ndarray) -> tuple[str, list[Any]]:
     """The declared type of a column and its cells; in the file NaN and None are NULL.
 
-    Floats are REAL and integers INTEGER; strings are TEXT; a column of anything else holds JSON.
+    Floats are REAL and integers INTEGER; printable strings are TEXT; a column of anything else holds JSON.
 
     Args:
         name: The column's name, for the error message.
@@ -39,7 +39,8 @@ def encode(name: str, values: np.ndarray) -> tuple[str, list[Any]]:
     if values.dtype.kind == "i":
         return INTEGER, values.tolist()
     cells = [_present(value) for value in values.tolist()]
-    if all(cell is None or isinstance(cell, str) for cell in cells):
+    # Lone surrogates cannot be stored as text, and are not printable; JSON escapes them.
+    if all(cell is None or (isinstance(cell, str) and cell.isprintable()) for cell in cells):
         return TEXT, cells
     return JSON_TEXT, [None if cell is None else to_json(name, cell) for cell in cells]
 

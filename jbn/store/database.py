@@ -57,12 +57,12 @@ def check_free(folder: str | os.PathLike[str]) -> None:
     >>> check_free("runs/that/does/not/exist")
     """
     folder = Path(folder)
-    if (folder / schema.FILE_NAME).exists():
+    if os.path.lexists(folder / schema.FILE_NAME):
         raise _taken(folder)
-    nearest = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    nearest = next(path for path in (folder, *folder.absolute().parents) if os.path.lexists(path))
     if not nearest.is_dir():
         raise InputError(
-            f"a sweep is kept in a folder, but {str(nearest)!r} is a file; pick another with --out"
+            f"a sweep is kept in a folder, but {str(nearest)!r} is none; pick another with --out"
         )
     if not os.access(nearest, os.W_OK | os.X_OK):
         raise InputError(
@@ -257,12 +257,11 @@ def _claim(folder: Path) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         path.open("x").close()  # of two runs that start at once only one gets the folder
-    except FileExistsError as error:
-        raise _taken(folder) from error
-    except OSError as error:
-        raise InputError(
-            f"cannot make {str(path)!r} ({error.strerror}); pick another folder with --out"
-        ) from error
+    except (OSError, ValueError) as error:  # a name with a NUL is a ValueError
+        if isinstance(error, FileExistsError) and folder.is_dir():
+            raise _taken(folder) from error
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"cannot make {str(path)!r} ({reason}); pick another folder with --out") from error
     return path
 
 

@@ -64,9 +64,9 @@ def read(folder: str | os.PathLike[str]) -> Record:
     1          1    NaN  running
     """
     path = Path(folder) / schema.FILE_NAME
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise InputError(f"there is no sweep in {str(folder)!r} (no {path.name}); name the folder of a run")
-    with input_errors(path), closing(_open(path)) as connection, _snapshot(connection):
+    with _damage_told(path), input_errors(path), closing(_open(path)) as connection, _snapshot(connection):
         rows = connection.execute("SELECT name, value FROM settings ORDER BY rowid").fetchall()
         return Record(
             settings={name: json.loads(value) for name, value in rows},
@@ -103,6 +103,17 @@ def _check(path: Path, connection: sqlite3.Connection, *, whole: bool) -> None:
         )
     if whole and path.stat().st_size % page_size:  # SQLite itself would read zeros for the missing bytes
         raise InputError(f"{str(path)!r} is truncated; copy the run's folder again")
+
+
+@contextmanager
+def _damage_told(path: Path) -> Iterator[None]:
+    # SQLite keeps no checksums: bytes that went wrong may first be noticed where a cell is decoded.
+    try:
+        yield
+    except InputError:
+        raise
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{str(path)!r} is damaged ({error}); copy the run's folder again") from error
 
 
 @contextmanager

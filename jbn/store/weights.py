@@ -2,16 +2,17 @@
 
 import io
 import os
-import secrets
 import zipfile
 import zlib
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
 from jbn.errors import InputError
+from jbn.store.files import write_whole
+
+_FOREIGN = 2  # NumPy's np.dtype.isbuiltin of a dtype that another package has registered
 
 
 def save_weights(path: str | os.PathLike[str], tree: Any) -> None:
@@ -23,24 +24,18 @@ def save_weights(path: str | os.PathLike[str], tree: Any) -> None:
             An array's key is its path: keys, field names and indices, joined by "/". None is left out.
 
     Raises:
-        InputError: Two arrays have one path, an array has a dtype that NumPy does not know (bfloat16) or
-            holds objects, or the file cannot be written.
+        InputError: Two arrays have one path, a path is not printable, an array has a dtype that NumPy does
+            not know (bfloat16, a JAX key) or holds objects, or the file cannot be written.
 
     >>> import tempfile
+    >>> from pathlib import Path
     >>> path = Path(tempfile.mkdtemp(), "best.npz")
     >>> save_weights(path, {"params": {"layer_1": {"kernel": np.ones((2, 3)), "bias": None}}})
     >>> list(load_weights(path))
     ['params/layer_1/kernel']
     """
-    path = Path(path)
     arrays = _flat(tree)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _replace(path, arrays)
-    except OSError as error:
-        raise InputError(
-            f"cannot write {str(path)!r} ({error.strerror or error}); pick a writable place with space"
-        ) from error
+    write_whole(path, lambda stream: _write(stream, arrays))
 
 
 def load_weights(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
@@ -79,40 +74,29 @@ def _flat(tree: Any) -> dict[str, np.ndarray]:
     arrays: dict[str, np.ndarray] = {}
     for keys, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
         name = jax.tree_util.keystr(keys, simple=True, separator="/")
+        if not name.isprintable():  # a zip file would cut a name at a NUL
+            raise InputError(f"an array needs a printable path, not {name!r}; rename its key")
         if name in arrays:
             raise InputError(f"two arrays have the path {name!r}; use names without '/' that differ")
-        arrays[name] = _plain(name, np.asarray(leaf))
+        arrays[name] = _plain(name, leaf)
     return arrays
 
 
-def _plain(name: str, array: np.ndarray) -> np.ndarray:
-    # The .npy format keeps other dtypes (bfloat16, float8) as raw bytes and forgets what they were.
-    if array.dtype.kind not in "biufcSU":
-        raise InputError(
-            f"{name!r} has dtype {array.dtype}, which .npz cannot keep; save it as float32 or another"
-        )
-    return array
+def _plain(name: str, leaf: Any) -> np.ndarray:
+    # The .npy format keeps the dtypes of other packages (bfloat16, float8) as raw bytes and forgets what they
+    # were; some of them call themselves floats, so their kind alone does not tell.
+    dtype = getattr(leaf, "dtype", None) or np.asarray(leaf).dtype
+    if not isinstance(dtype, np.dtype) or dtype.kind not in "biufcSU" or dtype.isbuiltin == _FOREIGN:
+        raise InputError(f"{name!r} has dtype {dtype}, which .npz cannot keep; save it as float32 or another")
+    return np.asarray(leaf)
 
 
-def _replace(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
-    try:
-        _write(partial, arrays)
-        os.replace(partial, path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
-
-
-def _write(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    with path.open("xb") as stream:
-        # np.savez takes the names as keyword arguments, so an array could not be called "file".
-        with zipfile.ZipFile(stream, "w") as archive:
-            for name, array in arrays.items():
-                with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:
-                    np.lib.format.write_array(member, array, allow_pickle=False)
-        stream.flush()
-        os.fsync(stream.fileno())
+def _write(stream: IO[bytes], arrays: Mapping[str, np.ndarray]) -> None:
+    # np.savez takes the names as keyword arguments, so an array could not be called "file".
+    with zipfile.ZipFile(stream, "w") as archive:
+        for name, array in arrays.items():
+            with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, array, allow_pickle=False)
 
 
 def _member(archive: zipfile.ZipFile, name: str) -> np.ndarray:

@@ -1,5 +1,6 @@
 """From configurations to what compiled programs take: a static structure and traced numbers."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -113,5 +114,6 @@ def _interval(entry: HyperParameter) -> str:
 
 
 def _readable(known: Mapping[str, HyperParameter]) -> list[str]:
-    """The names without the long row of numbered ones."""
-    return [name for name in known if not name.startswith("hidden_units_")] + ["hidden_units_1, ..."]
+    """The names; of a row of numbered ones only the first."""
+    numbered = re.compile(r".*_(?!1$)\d+")
+    return [name for name in known if not numbered.fullmatch(name)]

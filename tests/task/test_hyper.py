@@ -143,7 +143,7 @@ def test_the_long_row_of_numbered_names_is_shortened():
     check_names(known, ["hidden_units_64"])
     with pytest.raises(InputError, match="unknown hyper-parameter 'hidden_units_65'") as error:
         check_names(known, ["hidden_units_65"])
-    assert "hidden_units_1, ..." in str(error.value)
+    assert "hidden_units_1" in str(error.value)
     assert "hidden_units_2" not in str(error.value)
 
 
