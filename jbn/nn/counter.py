@@ -40,18 +40,17 @@ def uniform(
     return ((bits(key, shape, stream=stream) >> 9).astype(float) + 0.5) * 2.0**-23
 
 
-def normal(
+def symmetric(
     key: PRNGKeyArray | UInt32[Array, " words"], shape: tuple[int, int], *, stream: int = 0
 ) -> Float[Array, "rows columns"]:
-    """Standard normal draws, by the inverse of the distribution function.
+    """Uniform draws inside (-1, 1), of mean 0 and variance 1/3, exact in float32.
 
     >>> import jax
-    >>> small, large = (normal(jax.random.key(0), (2, n)) for n in (3, 5))
+    >>> small, large = (symmetric(jax.random.key(0), (2, n)) for n in (3, 5))
     >>> bool((small == large[:, :3]).all())
     True
     """
-    u = uniform(key, shape, stream=stream)
-    return jnp.sqrt(2.0).astype(u.dtype) * jax.lax.erf_inv(2 * u - 1)
+    return 2 * uniform(key, shape, stream=stream) - 1
 
 
 def _mix(state: UInt32[Array, "..."]) -> UInt32[Array, "..."]:

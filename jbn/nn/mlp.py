@@ -49,8 +49,8 @@ def mlp(
         batch_norm: where it stands: before the activation (Ioffe and Szegedy 2015), after it, or nowhere.
         batch_norm_momentum: weight of the old running statistics, in [0, 1].
         batch_norm_epsilon: added to the variance inside the square root.
-        initial_scale: factor on the standard deviation of the initial weights, which is `sqrt(gain / fan_in)`
-            with gain 2 for ReLU (He et al. 2015) and 1 for sigmoid, tanh and the output layer.
+        initial_scale: factor on the initial weights, uniform with standard deviation `sqrt(gain / fan_in)`,
+            gain 2 for ReLU (He et al. 2015) and 1 for sigmoid, tanh and the output layer.
         dropout: share of hidden activations dropped in training (Srivastava et al. 2014), in [0, 1).
         bias: whether layers without batch norm behind them, the output layer included, have a bias.
 
@@ -160,9 +160,9 @@ def _dense(
     settings: Hyper,
 ) -> dict[str, Any]:
     """Kernel (and bias) of one layer; draws depend on the place alone, rows and columns of the padding are 0."""
-    kernel = counter.normal(key, (capacity(fan_in), capacity(units)), stream=stream)
+    kernel = counter.symmetric(key, (capacity(fan_in), capacity(units)), stream=stream)
     size = fan_in.size if isinstance(fan_in, Padded) else fan_in
-    kernel = kernel * (settings["initial_scale"] * jnp.sqrt(gain / jnp.asarray(size, kernel.dtype)))
+    kernel = kernel * (settings["initial_scale"] * jnp.sqrt(3 * gain / jnp.asarray(size, kernel.dtype)))
     kernel = _keep(_keep(kernel, valid(units)).T, valid(fan_in)).T
     return (
         {"kernel": kernel, "bias": jnp.zeros(capacity(units), kernel.dtype)}

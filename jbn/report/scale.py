@@ -74,7 +74,7 @@ class AccuracyScale(NamedTuple):
         bottom, top = self.forward([low, high])
         chosen: list[float] = []
         for accuracy in (round(1 - error, 9) for error in _LABELLED):
-            near = np.abs(self.forward(chosen) - self.forward(accuracy)) < 0.06 * (top - bottom)
+            near = np.abs(self.forward(chosen) - self.forward(accuracy)) < 0.05 * (top - bottom)
             if low <= accuracy <= high and not near.any():
                 chosen.append(accuracy)
         return sorted(chosen) if len(chosen) > 3 else _even_steps(low, high)

@@ -224,7 +224,7 @@ def input_errors(path: Path) -> Iterator[None]:
     """Say what SQLite finds wrong with a file as one InputError; misuse of the interface passes unchanged.
 
     >>> with input_errors(Path("sweep.sqlite")):
-    ...     sqlite3.connect(":memory:").execute("SELECT * FROM curves")
+    ...     raise sqlite3.OperationalError("no such table: curves")
     Traceback (most recent call last):
     ...
     jbn.errors.InputError: 'sweep.sqlite': no such table: curves; check the file

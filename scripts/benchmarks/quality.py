@@ -3,6 +3,7 @@
 Every run is a process of its own with an empty compilation cache.
 """
 
+import contextlib
 import json
 import os
 import resource
@@ -36,7 +37,7 @@ def run(seed):
         start = time.perf_counter()
         subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
         seconds = time.perf_counter() - start
-        with sqlite3.connect(Path(place) / "run" / "sweep.sqlite") as database:
+        with contextlib.closing(sqlite3.connect(Path(place) / "run" / "sweep.sqlite")) as database:
             settings = dict(database.execute("SELECT name, value FROM settings"))
     timings = json.loads(settings["timings"])
     return {

@@ -1,5 +1,6 @@
 """The command line as a person uses it, in a process of its own."""
 
+import contextlib
 import csv
 import os
 import signal
@@ -165,7 +166,7 @@ def test_ctrl_c_ends_it_after_the_segment_and_keeps_what_there_is(place):
     assert "The best 6 of 6 configurations" in rest
     assert "interrupted after" in rest
     assert "test accuracy" not in rest  # it is not the end
-    with sqlite3.connect(place / "cut" / "sweep.sqlite") as database:
+    with contextlib.closing(sqlite3.connect(place / "cut" / "sweep.sqlite")) as database:
         assert database.execute("SELECT DISTINCT status FROM configurations").fetchall() == [("stopped",)]
 
 

@@ -12,14 +12,16 @@ from jbn.nn import counter
 KEY = jax.random.key(3)
 SHAPE = (128, 512)
 KEYS = 4
+UNIT = np.sqrt(3)  # symmetric draws have variance 1/3
 STANDARD_ERRORS = 4.5  # a fair generator exceeds it once in 150,000 draws
 
 
 @functools.cache
 def sample(name):
-    """Draws of several keys, `[keys, rows, columns]`, in float64."""
+    """Draws of several keys, `[keys, rows, columns]`, in float64; symmetric ones of unit variance."""
     draw = functools.partial(getattr(counter, name), shape=SHAPE)
-    return np.asarray(jax.jit(jax.vmap(draw))(jax.random.split(KEY, KEYS))).astype(np.float64)
+    draws = np.asarray(jax.jit(jax.vmap(draw))(jax.random.split(KEY, KEYS))).astype(np.float64)
+    return draws * UNIT if name == "symmetric" else draws
 
 
 def correlations(values):
@@ -38,7 +40,7 @@ def assert_independent(standard_errors):
 # places
 
 
-@pytest.mark.parametrize("name", ["bits", "uniform", "normal"])
+@pytest.mark.parametrize("name", ["bits", "uniform", "symmetric"])
 def test_a_smaller_array_is_the_corner_of_a_larger_one(name):
     draw = jax.jit(getattr(counter, name), static_argnames=("shape", "stream"))
     large = draw(KEY, (9, 7), stream=2)
@@ -61,10 +63,10 @@ def test_jit_and_vmap_change_nothing():
 
 
 def test_both_float_types_hold_the_same_draws():
-    draws = [counter.uniform(KEY, (3, 5)), counter.normal(KEY, (3, 5))]
+    draws = [counter.uniform(KEY, (3, 5)), counter.symmetric(KEY, (3, 5))]
     chex.assert_type(draws, jnp.float32)
     with jax.enable_x64(True):
-        wide = [counter.uniform(KEY, (3, 5)), counter.normal(KEY, (3, 5))]
+        wide = [counter.uniform(KEY, (3, 5)), counter.symmetric(KEY, (3, 5))]
         chex.assert_type(wide, jnp.float64)
     chex.assert_trees_all_close(jax.tree.map(np.float64, draws), jax.tree.map(np.asarray, wide), atol=1e-6)
 
@@ -75,7 +77,7 @@ def test_both_ends_are_excluded_whatever_the_bits(monkeypatch, word, x64):
     monkeypatch.setattr(counter, "bits", lambda key, shape, *, stream=0: jnp.full(shape, word, jnp.uint32))
     with jax.enable_x64(x64):
         assert 0 < float(counter.uniform(KEY, (1, 1))[0, 0]) < 1
-        assert 4 < abs(float(counter.normal(KEY, (1, 1))[0, 0])) < 6
+        assert 0.999 < abs(float(counter.symmetric(KEY, (1, 1))[0, 0])) < 1
 
 
 # distributions
@@ -96,51 +98,60 @@ def test_moments_of_uniform_draws():
     assert np.all(np.abs(draws.var((1, 2)) - 1 / 12) < STANDARD_ERRORS * np.sqrt(1 / 180 / n))
 
 
-def test_moments_of_normal_draws():
-    draws, n = sample("normal"), np.prod(SHAPE)
-    variance = {1: 1, 2: 2, 3: 15, 4: 96}  # of x^p: E[x^(2p)] - E[x^p]^2
-    for power, expected in {1: 0, 2: 1, 3: 0, 4: 3}.items():
+def test_moments_of_symmetric_draws():
+    draws, n = sample("symmetric") / UNIT, np.prod(SHAPE)
+    for power in (1, 2, 3, 4):
+        expected = 0 if power % 2 else 1 / (power + 1)
+        variance = 1 / (2 * power + 1) - expected**2
         error = (draws**power).mean((1, 2)) - expected
-        assert np.all(np.abs(error) < STANDARD_ERRORS * np.sqrt(variance[power] / n))
+        assert np.all(np.abs(error) < STANDARD_ERRORS * np.sqrt(variance / n))
 
 
-@pytest.mark.parametrize(("name", "distribution"), [("uniform", "uniform"), ("normal", "norm")])
-def test_distribution_by_kolmogorov_and_smirnov(name, distribution):
+@pytest.mark.parametrize(("name", "low", "width"), [("uniform", 0, 1), ("symmetric", -UNIT, 2 * UNIT)])
+def test_distribution_by_kolmogorov_and_smirnov(name, low, width):
     from scipy import stats
 
     for draws in sample(name):
-        assert stats.kstest(draws.ravel(), distribution).pvalue > 1e-4
+        assert stats.kstest(draws.ravel(), "uniform", args=(low, width)).pvalue > 1e-4
 
 
 # independence
 
 
 def test_rows_and_columns_are_uncorrelated():
-    for draws in sample("normal"):
+    for draws in sample("symmetric"):
         assert_independent(correlations(draws))
         assert_independent(correlations(draws.T))
 
 
 def test_no_row_is_a_shift_of_another():
-    spectrum = np.fft.fft(sample("normal")[0], axis=1)
+    spectrum = np.fft.fft(sample("symmetric")[0], axis=1)
     lagged = np.fft.ifft(spectrum[:-1] * spectrum[1:].conj(), axis=1).real / np.sqrt(SHAPE[1])
     assert_independent(lagged.ravel())
 
 
+def test_words_repeat_as_often_as_chance_has_it():
+    """Were a row or a column a shifted copy of another, all that they share would come twice."""
+    n = 2**22
+    words = np.asarray(jax.jit(lambda: counter.bits(KEY, (2**12, 2**10)))()).ravel()
+    repeats, expected = n - len(np.unique(words)), n * (n - 1) / 2 / 2**32
+    assert abs(repeats - expected) < STANDARD_ERRORS * np.sqrt(expected)
+
+
 def test_keys_are_uncorrelated():
-    assert_independent(correlations(sample("normal").reshape(KEYS, -1)))
+    assert_independent(correlations(sample("symmetric").reshape(KEYS, -1)))
 
 
 def test_streams_are_uncorrelated_also_those_of_neighbouring_keys():
-    draw = jax.jit(counter.normal, static_argnames=("shape", "stream"))
+    draw = jax.jit(counter.symmetric, static_argnames=("shape", "stream"))
     draws = [draw(jax.random.key(seed), SHAPE, stream=stream) for seed in (0, 1) for stream in (0, 1, 65536)]
     assert_independent(correlations(np.stack([np.asarray(each, np.float64).ravel() for each in draws])))
 
 
 def test_folded_keys_give_fresh_draws_at_the_same_place():
     keys = jax.vmap(jax.random.fold_in, (None, 0))(KEY, jnp.arange(4096))  # e.g. one a step
-    draws = jax.jit(jax.vmap(lambda key: counter.normal(key, (1, 2))))(keys)[:, 0]
-    draws = np.asarray(draws, np.float64)
+    draws = jax.jit(jax.vmap(lambda key: counter.symmetric(key, (1, 2))))(keys)[:, 0]
+    draws = np.asarray(draws, np.float64) * UNIT
     assert len(np.unique(draws)) > 0.999 * draws.size
     assert_allclose(draws.mean(0), 0, atol=STANDARD_ERRORS / np.sqrt(len(draws)))
     products = np.array([(draws[:-lag] * draws[lag:]).sum(0) for lag in range(1, 20)]) / np.sqrt(len(draws))

@@ -268,12 +268,12 @@ def test_initial_weights_have_the_scale_of_the_member_s_own_fan_in(activation, g
 
 
 def test_layers_and_keys_have_draws_of_their_own_and_sizes_share_theirs():
-    model = mlp(layers=2)
-    one, other = (initial(model, {"hidden_units": 40}, key=key, features=40)[0] for key in (KEY, NOISE))
-    kernels = [tree[name]["kernel"] for tree in (one, other) for name in ("layer_1", "layer_2")]
-    correlation = np.corrcoef([np.asarray(kernel).ravel() for kernel in kernels])
-    assert np.abs(correlation[np.triu_indices(4, 1)]).max() < STANDARD_ERRORS / 40
-    small = initial(model, {"hidden_units": 10}, features=40)[0]
+    model, hyper = mlp(layers=2), {"hidden_units": 40, "outputs": 40}
+    one, other = (initial(model, hyper, key=key, features=40)[0] for key in (KEY, NOISE))
+    kernels = [np.asarray(layer["kernel"]).ravel() for params in (one, other) for layer in params.values()]
+    correlation = np.corrcoef(kernels)[np.triu_indices(6, 1)]
+    assert np.abs(correlation).max() < STANDARD_ERRORS / 40
+    small = initial(model, {**hyper, "hidden_units": 10}, features=40)[0]
     assert_allclose(one["layer_1"]["kernel"][:, :10], small["layer_1"]["kernel"], rtol=1e-6)
 
 

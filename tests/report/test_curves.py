@@ -1,14 +1,9 @@
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 from matplotlib.collections import LineCollection, PathCollection
 from matplotlib.colors import to_rgba
 
-from jbn.errors import InputError
-from jbn.report import learning_curves
-from jbn.report.curves import _LOST, _PLAIN, _figure
+from jbn.report.curves import _LOST, _PLAIN, _colour_scale, _figure, _style
 from jbn.store import SegmentRows, create, read
 
 NAN = float("nan")
@@ -26,76 +21,122 @@ def sweep(folder, curves=CURVES, status=STATUS, **hypers):
     return folder
 
 
+@pytest.fixture(scope="module")
+def figure(tmp_path_factory):
+    drawn = _figure(read(sweep(tmp_path_factory.mktemp("run"))))
+    drawn.draw_without_rendering()
+    return drawn
+
+
 def collections(axes, kind):
     return [found for found in axes.collections if type(found) is kind]
 
 
-def test_every_configuration_is_a_line(tmp_path):
-    left = _figure(read(sweep(tmp_path))).axes[0]
-    well, lost = collections(left, LineCollection)
-    drawn = sorted((line.tolist() for line in well.get_segments()), key=len)
-    assert drawn == [
+def test_every_configuration_is_a_line(figure):
+    well, lost = collections(figure.axes[0], LineCollection)
+    drawn = [line.tolist() for line in well.get_segments()]
+    assert drawn == [  # the best last, on top
         [[1, 0.25], [2, 0.5]],
-        *sorted([[[1, 0.5], [2, 0.625], [3, 0.75]], [[1, 0.5], [2, 0.75], [3, 1.0]]]),
+        [[1, 0.5], [2, 0.625], [3, 0.75]],
+        [[1, 0.5], [2, 0.75], [3, 1.0]],
     ]
     assert [line.tolist() for line in lost.get_segments()] == [[[1, 0.125]]]
 
 
-def test_diverged_ones_are_grey_and_dashed_up_to_where_they_ended(tmp_path):
+def test_every_line_ends_in_a_mark(figure):
+    well, lost = collections(figure.axes[0], PathCollection)
+    assert well.get_offsets().tolist() == [[2, 0.5], [3, 0.75], [3, 1.0]]
+    assert lost.get_offsets().tolist() == [[1, 0.125]]
+
+
+def test_better_ones_stand_out(figure):
+    well = collections(figure.axes[0], LineCollection)[0]
+    assert np.all(np.diff(well.get_linewidths()) > 0)
+    assert np.all(np.diff(well.get_colors()[:, 3]) > 0)
+
+
+def test_of_many_the_worst_are_still_seen(tmp_path):
+    curves = np.linspace(0.1, 0.9, 256)[:, None]
+    (well,) = collections(
+        _figure(read(sweep(tmp_path, curves, ["done"] * 256, learning_rate=10 ** curves[:, 0]))).axes[0],
+        LineCollection,
+    )
+    assert min(well.get_linewidths()) >= 0.4  # points
+    assert well.get_colors()[:, 3].min() >= 0.4
+    assert np.sum(well.get_colors()[:, 3] > 0.7) < 30
+
+
+def test_diverged_ones_are_dashed_and_of_one_colour_up_to_where_they_ended(tmp_path):
     curves = np.array([[0.5, 0.5, 0.5], [0.25, 0.5, NAN]])
     folder = sweep(tmp_path, curves, ["done", "diverged"], learning_rate=RATES[:2])
     well, lost = collections(_figure(read(folder)).axes[0], LineCollection)
     assert [line.tolist() for line in lost.get_segments()] == [[[1, 0.25], [2, 0.5]]]
     assert tuple(lost.get_colors()[0][:3]) == to_rgba(_LOST)[:3]
-    assert len({round(part, 6) for part in to_rgba(_LOST)[:3]}) == 1
     assert well.get_linestyles()[0][1] is None
     assert len(lost.get_linestyles()[0][1]) == 2
+    assert lost.zorder > well.zorder
 
 
 def test_colours_follow_the_logarithm_of_the_learning_rate(tmp_path):
     figure = _figure(read(sweep(tmp_path, status=["done"] * 4)))
-    left, _, bar = figure.axes
-    assert bar.get_ylabel() == "learning rate"
-    assert bar.get_yscale() == "log"
-    assert bar.get_ylim() == pytest.approx((0.01, 10))
+    left, right = figure.axes
     (lines,) = collections(left, LineCollection)
+    (strip,) = right.child_axes
+    key = next(found for found in strip.collections if found.get_array() is not None)
+    assert key.norm.vmin < RATES[0] < RATES[-1] < key.norm.vmax
+    assert right.get_xlim() == pytest.approx((key.norm.vmin, key.norm.vmax))  # the strip is above its rates
+    by_length = dict(zip(map(len, lines.get_segments()), lines.get_colors(), strict=True))
+    assert by_length[1][:3] == pytest.approx(key.to_rgba(10.0)[:3])
+    assert by_length[2][:3] == pytest.approx(key.to_rgba(1.0)[:3])
+    margin = np.log10(key.norm.vmax / 10)
+    middle = (np.log10(1.0 / 0.01) + margin) / (3 + 2 * margin)
     from matplotlib import colormaps
 
-    by_start = dict(zip(map(len, lines.get_segments()), lines.get_colors(), strict=True))
-    assert by_start[1][:3] == pytest.approx(colormaps["viridis"](1.0)[:3])  # 10
-    assert by_start[2][:3] == pytest.approx(colormaps["viridis"](2 / 3)[:3], abs=0.01)  # 1
+    assert key.to_rgba(1.0)[:3] == pytest.approx(colormaps["viridis"](0.9 * middle)[:3], abs=0.02)
 
 
-def test_the_best_is_bold_and_named(tmp_path):
-    figure = _figure(read(sweep(tmp_path)))
+def test_every_colour_is_seen_on_white_and_lightness_alone_tells_them_apart():
+    scale = _colour_scale(np.array([1e-4, 1.0]))
+    linear = scale.to_rgba(np.geomspace(1e-4, 1, 32))[:, :3] ** 2.2
+    luminance = linear @ [0.2126, 0.7152, 0.0722]
+    assert np.all(np.diff(luminance) > 0)
+    assert luminance.max() < 0.65
+
+
+def test_the_best_is_bold_and_named(figure):
     (best,) = [line for line in figure.axes[0].lines if str(line.get_label()).startswith("best")]
     assert best.get_label() == "best: configuration 0, accuracy 1"
     assert best.get_xydata().tolist() == [[1, 0.5], [2, 0.75], [3, 1.0]]
-    assert best.get_linewidth() >= 2
+    others = max(max(well.get_linewidths()) for well in collections(figure.axes[0], LineCollection))
+    assert best.get_linewidth() > 1.5 * others
     words = [text.get_text() for text in figure.legends[0].get_texts()]
     assert words == ["best: configuration 0, accuracy 1", "diverged (1)"]
 
 
-def test_words(tmp_path):
-    left, right, _ = _figure(read(sweep(tmp_path))).axes
+def test_words(figure):
+    left, right = figure.axes
     assert (left.get_xlabel(), left.get_ylabel()) == ("epoch", "validation accuracy")
-    assert right.get_xlabel() == "learning rate"
+    assert right.get_xlabel() == "learning rate (strip: colour of the curves)"
     assert left.get_title() == "4 configurations: 2 done, 1 stopped, 1 diverged"
+    assert right.get_title() == "after the last epoch of each"
 
 
-def test_the_second_panel_has_the_last_accuracies(tmp_path):
-    right = _figure(read(sweep(tmp_path))).axes[1]
+def test_the_second_panel_has_the_last_accuracies(figure):
+    right = figure.axes[1]
     assert right.get_xscale() == "log"
-    well, lost, best = (
-        np.sort(found.get_offsets(), axis=0).tolist() for found in collections(right, PathCollection)
-    )
-    assert well == [[0.01, 0.5], [0.1, 0.75], [1.0, 1.0]]  # each column sorted
-    assert lost == [[10.0, 0.0]]
+    well, lost, best = (found.get_offsets().tolist() for found in collections(right, PathCollection))
+    assert well == [[1.0, 0.5], [0.1, 0.75], [0.01, 1.0]]
+    ((rate, height),) = lost
+    assert rate == 10.0
     assert best == [[0.01, 1.0]]
+    top_of_strip = right.child_axes[0].get_position().y1
+    bottom = right.transAxes.inverted().transform(right.transData.transform([[1, 0.125]]))[0, 1]
+    assert top_of_strip < right.get_position().y0 + height * right.get_position().height
+    assert height < bottom
 
 
-def test_both_panels_show_all_accuracies_also_1(tmp_path):
-    left, right, _ = _figure(read(sweep(tmp_path))).axes
+def test_both_panels_show_all_accuracies_also_1(figure):
+    left, right = figure.axes
     assert left.get_ylim() == right.get_ylim()
     low, high = left.get_ylim()
     assert low < 0.125
@@ -103,6 +144,19 @@ def test_both_panels_show_all_accuracies_also_1(tmp_path):
     height = left.transAxes.inverted().transform(left.transData.transform([[1, 0.75], [1, 1.0]]))[:, 1]
     assert 0 < height[0] < height[1] < 1
     assert "1" in [label.get_text() for label in left.get_yticklabels()]
+
+
+def test_labels_do_not_overlap(tmp_path):
+    curves = 1 - np.geomspace(0.9, 1 / 360, 40)[:, None]
+    rates = np.geomspace(1e-4, 1, 40)
+    with _style():
+        figure = _figure(read(sweep(tmp_path, curves, ["done"] * 40, learning_rate=rates)))
+        figure.draw_without_rendering()
+        for labels in (figure.axes[0].get_yticklabels(), figure.axes[1].get_xticklabels()):
+            boxes = sorted((box.x0, box.y0, box) for box in (text.get_window_extent() for text in labels))
+            assert len(boxes) > 4
+            pairs = [(a[2], b[2]) for i, a in enumerate(boxes) for b in boxes[i + 1 :]]
+            assert not any(a.overlaps(b) for a, b in pairs if a.width and b.width)
 
 
 @pytest.mark.parametrize("hypers", [{"beta1": np.linspace(0.8, 0.9, 4)}, {"learning_rate": np.full(4, 0.1)}])
@@ -140,57 +194,3 @@ def test_one_epoch_has_one_tick(tmp_path):
     left = _figure(read(sweep(tmp_path, CURVES[:, :1]))).axes[0]
     low, high = left.get_xlim()
     assert [tick for tick in left.get_xticks() if low <= tick <= high] == [1]
-
-
-def test_the_file(tmp_path):
-    from PIL import Image
-
-    folder, random = tmp_path / "run", np.random.default_rng(0)
-    rates = 10 ** random.uniform(-4, 0, 256)
-    curves = 1 - np.round(360 * random.random((256, 1)) ** 3 * np.exp(-random.random((256, 50)))) / 360
-    sweep(folder, curves, ["done"] * 256, learning_rate=rates)
-    path = tmp_path / "new" / "curves.png"
-    learning_curves(folder, path)
-    with Image.open(path) as image:
-        assert image.format == "PNG"
-        assert image.width == pytest.approx(18 / 2.54 * 150, rel=0.01)
-        assert image.info["dpi"] == pytest.approx((150, 150), rel=0.01)
-    assert path.stat().st_size < 400_000
-
-
-def test_the_sweep_is_left_alone(tmp_path):
-    sweep(tmp_path / "run")
-    before = (tmp_path / "run" / "sweep.sqlite").read_bytes()
-    learning_curves(tmp_path / "run", tmp_path / "curves.png")
-    assert [(path.name, path.read_bytes()) for path in (tmp_path / "run").iterdir()] == [
-        ("sweep.sqlite", before)
-    ]
-
-
-def test_errors(tmp_path, monkeypatch):
-    with pytest.raises(InputError, match="there is no sweep in"):
-        learning_curves(tmp_path / "run", tmp_path / "curves.png")
-    sweep(tmp_path / "run")
-    with pytest.raises(InputError, match=r"cannot write '.*' .*; pick a writable place with space"):
-        learning_curves(tmp_path / "run", tmp_path / "run" / "sweep.sqlite" / "curves.png")
-    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(InputError, match=r"pictures need matplotlib; .* pip install 'jbn\[report\]'"):
-        learning_curves(tmp_path / "run", tmp_path / "curves.png")
-    assert not (tmp_path / "curves.png").exists()
-
-
-def test_nothing_yet(tmp_path):
-    sweep(tmp_path / "run", CURVES[:, :0])
-    with pytest.raises(InputError, match="has none yet; ask again"):
-        learning_curves(tmp_path / "run", tmp_path / "curves.png")
-
-
-def test_heavy_libraries_wait_and_pyplot_is_never_used(tmp_path):
-    sweep(tmp_path)
-    lines = [
-        "import sys, jbn.report, jbn.store",
-        "assert not {'pandas', 'matplotlib', 'scipy', 'PIL'} & set(sys.modules)",
-        f"jbn.report.learning_curves({str(tmp_path)!r}, {str(tmp_path / 'a.png')!r})",
-        "assert 'matplotlib.pyplot' not in sys.modules",
-    ]
-    subprocess.run([sys.executable, "-c", "\n".join(lines)], check=True)

@@ -143,7 +143,18 @@ def test_a_file_where_the_folder_should_be(tmp_path):
         save_weights(tmp_path / "file" / "w.npz", {"a": np.arange(3)})
 
 
-@pytest.mark.parametrize("leaf", [np.ones(2, jnp.bfloat16), object(), np.array([1, None], object)])
+@pytest.mark.parametrize(
+    "leaf",
+    [
+        np.ones(2, jnp.bfloat16),
+        np.ones(2, jnp.float8_e5m2),
+        jnp.ones(2, jnp.float8_e4m3fn),
+        jax.random.key(0),
+        object(),
+        np.array([1, None], object),
+    ],
+    ids=["bfloat16", "float8_e5m2", "float8_e4m3fn", "key", "object", "objects"],
+)
 def test_dtypes_that_npz_cannot_keep(tmp_path, leaf):
     with pytest.raises(InputError, match=r"'a/b' has dtype .*, which .npz cannot keep; save it as float32"):
         save_weights(tmp_path / "w.npz", {"a": {"b": leaf}})
@@ -153,6 +164,13 @@ def test_dtypes_that_npz_cannot_keep(tmp_path, leaf):
 def test_two_arrays_of_one_path(tmp_path):
     with pytest.raises(InputError, match=r"two arrays have the path 'a/b'; use names without '/'"):
         save_weights(tmp_path / "w.npz", {"a/b": np.ones(1), "a": {"b": np.ones(1)}})
+
+
+@pytest.mark.parametrize("name", ["a\0b", "\ud800"])
+def test_an_unprintable_path(tmp_path, name):
+    with pytest.raises(InputError, match=r"an array needs a printable path, not .*; rename its key"):
+        save_weights(tmp_path / "w.npz", {name: np.ones(1)})
+    assert os.listdir(tmp_path) == []
 
 
 def test_missing_weights(tmp_path):
