@@ -67,7 +67,8 @@ class Engine:
         self._task, self._plan, self._workers = task, plan, workers
         arrays = task.arrays()
         self._rows = [jax.device_put((arrays.train, arrays.validation), device) for device in workers.devices]
-        self._streams = [streams(key, seed) for seed in range(seeds)]
+        purposes = [streams(key, seed) for seed in range(seeds)]
+        self._streams = [jax.device_put(purposes, device) for device in workers.devices]
         self._chunks = lay_out(task, configs, plan, seeds, workers.devices)
         self._new: list[Executable] = []
         self.members = sum(len(part.members) for chunk in self._chunks for part in chunk.parts)
@@ -119,11 +120,11 @@ class Engine:
 
     def _shuffled(self, epoch: int, seed: int, device: int) -> Rows:
         train, _ = self._rows[device]
-        return _shuffled(train, self._streams[seed].order, jnp.asarray(epoch))
+        return _shuffled(train, self._streams[device][seed].order, jnp.asarray(epoch))
 
     def _job(self, chunk: Chunk, slots: Sequence[np.ndarray], train: Rows) -> Callable[[], list[Segment]]:
         """One segment of one chunk, for a worker; programs that are new are traced here, by the caller."""
-        keys, validation = self._streams[chunk.seed], self._rows[chunk.device][1]
+        keys, validation = self._streams[chunk.device][chunk.seed], self._rows[chunk.device][1]
         traced = tuple(part.traced for part in chunk.parts)
         live = tuple(_live(own, self._plan.slots) for own in slots)
         start = (traced, keys.initial, train)

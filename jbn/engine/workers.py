@@ -16,15 +16,15 @@ class Workers:
 
     Args:
         count: threads on a CPU; default: one for each core this process may use.
+        devices: where to run; each then has one thread. Default: the CPU, or all local accelerators.
     """
 
-    def __init__(self, count: int | None = None):
-        local = jax.local_devices()
+    def __init__(self, count: int | None = None, *, devices: Sequence[Any] | None = None):
+        local = jax.local_devices() if devices is None else devices
         self.platform: str = local[0].platform
-        self.devices = local[:1] if self.platform == "cpu" else local
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        self.count = (count or cores) if self.platform == "cpu" else len(self.devices)
-        each = self.count if self.platform == "cpu" else 1
+        shared = self.platform == "cpu" and devices is None
+        self.devices = list(local[:1] if shared else local)
+        each = (count or _cores()) if shared else 1
         self._pools = [ThreadPoolExecutor(each, thread_name_prefix="jbn-worker") for _ in self.devices]
 
     def submit(self, device: int, job: Callable[..., Any], *arguments: Any) -> Future:
@@ -35,6 +35,11 @@ class Workers:
         """Lets running jobs finish and drops the waiting ones."""
         for pool in self._pools:
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def finish(futures: Sequence[Future]) -> list[Any]:

@@ -2,14 +2,14 @@
 
 import functools
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
 
 from jbn.nn import batch_norm, counter
-from jbn.nn.model import Hyper, HyperParameter, Model, Padded, capacity, valid
+from jbn.nn.model import Hyper, HyperParameter, Model, Padded, capacity, check_values, valid
 
 ACTIVATIONS: Mapping[str, Callable[[Array], Array]] = {
     "relu": jax.nn.relu,
@@ -25,8 +25,8 @@ def mlp(
     *,
     layers: int = 2,
     hidden_units: int = 64,
-    activation: Literal["relu", "sigmoid", "tanh"] = "relu",
-    batch_norm: Literal["before", "after", "none"] = "before",
+    activation: str = "relu",
+    batch_norm: str = "before",
     batch_norm_momentum: float = 0.9,
     batch_norm_epsilon: float = 1e-5,
     initial_scale: float = 1.0,
@@ -45,14 +45,17 @@ def mlp(
     Args:
         layers: hidden layers; the output layer is not counted.
         hidden_units: units of every hidden layer.
-        activation: g.
-        batch_norm: where it stands: before the activation (Ioffe and Szegedy 2015), after it, or nowhere.
+        activation: g: "relu", "sigmoid" or "tanh".
+        batch_norm: where it stands: "before" the activation (Ioffe and Szegedy 2015), "after" it, or "none".
         batch_norm_momentum: weight of the old running statistics, in [0, 1].
         batch_norm_epsilon: added to the variance inside the square root.
         initial_scale: factor on the initial weights, uniform with standard deviation `sqrt(gain / fan_in)`,
             gain 2 for ReLU (He et al. 2015) and 1 for sigmoid, tanh and the output layer.
         dropout: share of hidden activations dropped in training (Srivastava et al. 2014), in [0, 1).
         bias: whether layers without batch norm behind them, the output layer included, have a bias.
+
+    Raises:
+        InputError: an argument that is not allowed.
 
     Returns:
         The model. Equal arguments give the same object, so that compiled programs are shared.
@@ -82,11 +85,15 @@ def mlp(
 @functools.lru_cache(maxsize=256)
 def _model(settings: tuple[tuple[str, Any], ...]) -> Model:
     defaults = dict(settings)
+    hyperparameters = _hyperparameters(defaults)
+    for entry in hyperparameters:
+        if entry.default is not None:
+            check_values(entry, entry.default)
     return Model(
         init=functools.partial(_init, defaults),
         train=functools.partial(_train, defaults),
         infer=functools.partial(_infer, defaults),
-        hyperparameters=_hyperparameters(defaults),
+        hyperparameters=hyperparameters,
         name="mlp",
     )
 
@@ -182,6 +189,8 @@ def _train(
     mask: Bool[Array, " batch"] | None = None,
 ) -> tuple[Float[Array, "batch outputs"], PyTree]:
     settings = {**defaults, **hyper}
+    if mask is not None:  # masked rows may hold anything; 0 keeps it out of the gradients of the kernels
+        x = jnp.where(jax.lax.expand_dims(mask, range(1, x.ndim)), x, 0)
     updated = {}
 
     def normalize(name: str, z: Array) -> Array:

@@ -6,7 +6,10 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, PyTree
+
+from jbn.errors import InputError
 
 Hyper = Mapping[str, Any]
 Kind = Literal["traced", "compiled", "padded", "structural"]
@@ -43,6 +46,51 @@ class HyperParameter(NamedTuple):
     whole: bool = False
     complement: bool = False
     off: Any = None
+
+
+def check_values(entry: HyperParameter, values: Any) -> None:
+    """Every value must be one that the hyper-parameter allows.
+
+    Raises:
+        InputError: which is not, and what is allowed.
+
+    >>> check_values(HyperParameter("layers", "structural", 2, low=1, whole=True), [1, 2.5])
+    Traceback (most recent call last):
+    ...
+    jbn.errors.InputError: layers must be a whole number of at least 1, but got 2.5
+    """
+    if entry.options:
+        wrong = [value for value in np.asarray(values, object).reshape(-1) if value not in entry.options]
+        rule = "one of " + ", ".join(map(str, entry.options))
+    else:
+        wrong, rule = _outside(entry, values)
+    if wrong:
+        raise InputError(f"{entry.name} must be {rule}, but got {wrong[0]}")
+
+
+def _outside(entry: HyperParameter, values: Any) -> tuple[list[Any], str]:
+    rule = f"a {'whole ' if entry.whole else ''}number{_interval(entry)}"
+    try:
+        array = np.asarray(values, np.float64).reshape(-1)
+    except (TypeError, ValueError):
+        return [values], rule
+    low = -np.inf if entry.low is None else entry.low
+    high = np.inf if entry.high is None else entry.high
+    inside = (array > low if entry.open_low else array >= low) & (
+        array < high if entry.open_high else array <= high
+    )
+    if entry.whole:
+        inside &= array == np.round(array)
+    return np.asarray(values, object).reshape(-1)[~(inside & np.isfinite(array))].tolist(), rule
+
+
+def _interval(entry: HyperParameter) -> str:
+    parts = []
+    if entry.low is not None:
+        parts.append(f"{'above' if entry.open_low else 'of at least'} {entry.low:g}")
+    if entry.high is not None:
+        parts.append(f"{'below' if entry.open_high else 'at most'} {entry.high:g}")
+    return " " + " and ".join(parts) if parts else ""
 
 
 @jax.tree_util.register_dataclass
@@ -87,6 +135,3 @@ class Model(NamedTuple):
     infer: Callable[..., Float[Array, "batch outputs"]]
     hyperparameters: tuple[HyperParameter, ...] = ()
     name: str = "model"
-
-
-__all__ = ["Hyper", "HyperParameter", "Kind", "Model", "PRNGKeyArray", "Padded", "capacity", "valid"]

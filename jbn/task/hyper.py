@@ -77,42 +77,6 @@ def check_names(known: Mapping[str, HyperParameter], names: Sequence[str]) -> No
             raise InputError(f"unknown hyper-parameter {name!r}: {did_you_mean(name, _readable(known))}")
 
 
-def check_values(entry: HyperParameter, values: Any) -> None:
-    """Every value must be one that the hyper-parameter allows."""
-    if entry.options:
-        wrong = [value for value in np.asarray(values, object).reshape(-1) if value not in entry.options]
-        rule = "one of " + ", ".join(map(str, entry.options))
-    else:
-        wrong, rule = _outside(entry, values)
-    if wrong:
-        raise InputError(f"{entry.name} must be {rule}, but got {wrong[0]}")
-
-
-def _outside(entry: HyperParameter, values: Any) -> tuple[list[Any], str]:
-    rule = f"a {'whole ' if entry.whole else ''}number{_interval(entry)}"
-    try:
-        array = np.asarray(values, np.float64).reshape(-1)
-    except (TypeError, ValueError):
-        return [values], rule
-    low = -np.inf if entry.low is None else entry.low
-    high = np.inf if entry.high is None else entry.high
-    inside = (array > low if entry.open_low else array >= low) & (
-        array < high if entry.open_high else array <= high
-    )
-    if entry.whole:
-        inside &= array == np.round(array)
-    return np.asarray(values, object).reshape(-1)[~(inside & np.isfinite(array))].tolist(), rule
-
-
-def _interval(entry: HyperParameter) -> str:
-    parts = []
-    if entry.low is not None:
-        parts.append(f"{'above' if entry.open_low else 'of at least'} {entry.low:g}")
-    if entry.high is not None:
-        parts.append(f"{'below' if entry.open_high else 'at most'} {entry.high:g}")
-    return " " + " and ".join(parts) if parts else ""
-
-
 def _readable(known: Mapping[str, HyperParameter]) -> list[str]:
     """The names; of a row of numbered ones only the first."""
     numbered = re.compile(r".*_(?!1$)\d+")

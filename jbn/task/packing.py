@@ -43,6 +43,8 @@ def unpack(packed: Packed, like: PyTree) -> PyTree:
     for leaf in jax.tree.leaves(like):
         if leaf.size > _SMALL:
             leaves.append(next(large))
+        elif leaf.size == 0:
+            leaves.append(jnp.zeros(leaf.shape, leaf.dtype))
         else:
             stop = start + math.prod(leaf.shape)
             leaves.append(packed.small[start:stop].reshape(leaf.shape))

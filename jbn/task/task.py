@@ -11,7 +11,7 @@ import numpy as np
 
 from jbn.errors import InputError
 from jbn.nn import normalizer
-from jbn.nn.model import HyperParameter, Model
+from jbn.nn.model import HyperParameter, Model, check_values
 from jbn.task import hyper as hyper_module
 from jbn.task.data import Data, Part
 from jbn.task.losses import loss
@@ -89,7 +89,7 @@ class Task:
         for name, values in configs.items():
             if name == "batch_size":
                 self._check_batch_size(values)
-            hyper_module.check_values(self.hyperparameters[name], values)
+            check_values(self.hyperparameters[name], values)
 
     def _check_batch_size(self, values: Any) -> None:
         largest, rows = np.max(np.asarray(values, np.float64)), len(self.data.train.y)

@@ -9,9 +9,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int, PRNGKeyArray, PyTree
 
 from jbn.errors import InputError
-from jbn.nn.model import HyperParameter
+from jbn.nn.model import HyperParameter, check_values
 from jbn.task import member as members
-from jbn.task.hyper import Structure, bind, check_names, check_values, numbers
+from jbn.task.hyper import Structure, bind, check_names, numbers
 from jbn.task.member import Member, Metrics, Rows
 from jbn.task.streams import order, streams
 from jbn.task.task import Task

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
+from jbn.errors import InputError
 from jbn.nn.mlp import MAX_LAYERS, mlp
 from jbn.nn.model import Padded
 
@@ -421,3 +422,32 @@ def test_what_the_member_has_wins_over_the_arguments():
         return jax.jit(everything)(x)
 
     chex.assert_trees_all_close(run(mlp(), hyper), run(mlp(**hyper), {}), rtol=1e-6)
+
+
+def test_nan_in_a_masked_row_reaches_neither_outputs_nor_gradients():
+    model, hyper = mlp(layers=1), {"hidden_units": 5, "outputs": 3}
+    x = jnp.asarray(np.random.default_rng(6).normal(size=(4, 2)), jnp.float32)
+    params, stats = model.init(jax.random.key(0), hyper, jax.ShapeDtypeStruct((1, 2), x.dtype))
+    mask = jnp.array([True, True, True, False])
+
+    def loss(params, x):
+        y, _ = model.train(params, stats, x, key=jax.random.key(1), hyper=hyper, mask=mask)
+        return (y[:3] ** 2).sum()
+
+    clean = jax.grad(loss)(params, x)
+    chex.assert_tree_all_finite(clean)
+    chex.assert_trees_all_equal(jax.grad(loss)(params, x.at[3].set(jnp.nan)), clean)
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ({"activation": "gelu"}, "activation must be one of relu, sigmoid, tanh, but got gelu"),
+        ({"dropout": 1.5}, "dropout must be a number of at least 0 and below 1, but got 1.5"),
+        ({"layers": 0}, "layers must be a whole number of at least 1"),
+        ({"batch_norm": "befor"}, "batch_norm must be one of before, after, none, but got befor"),
+    ],
+)
+def test_an_argument_that_is_not_allowed_is_said_at_once(argument, message):
+    with pytest.raises(InputError, match=message):
+        mlp(**argument)

@@ -177,8 +177,7 @@ def test_a_configuration_without_a_learning_rate_is_still_seen(tmp_path):
     ("curves", "status"),
     [
         (CURVES, ["diverged"] * 4),
-        (CURVES, ["running"] * 4),
-        (CURVES[:, :1], ["done"] * 4),
+        (CURVES[:, :1], ["running"] * 4),
         (np.full((4, 2), 1.0), ["done"] * 4),
         (np.full((4, 2), 0.0), ["done"] * 4),
         (np.where(CURVES == 0.125, NAN, CURVES), STATUS),

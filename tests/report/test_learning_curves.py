@@ -74,8 +74,9 @@ def test_a_failure_leaves_the_old_picture(tmp_path, monkeypatch):
         stream.write(b"half")
         raise OSError(28, "No space left on device")
 
-    sweep(tmp_path / "run")
+    sweep(tmp_path / "run", learning_rate=np.full(4, 0.1))
     (tmp_path / "curves.png").write_bytes(b"old")
+    monkeypatch.setattr("jbn.report.curves._DPI", 30)  # drawn faster
     monkeypatch.setattr("PIL.Image.Image.save", fail)
     with pytest.raises(InputError, match=r"cannot write '.*curves.png' \(No space left on device\); pick"):
         learning_curves(tmp_path / "run", tmp_path / "curves.png")
@@ -83,10 +84,11 @@ def test_a_failure_leaves_the_old_picture(tmp_path, monkeypatch):
     assert sorted(found.name for found in tmp_path.iterdir()) == ["curves.png", "run"]
 
 
-def test_the_users_own_style_changes_nothing(tmp_path):
+def test_the_users_own_style_changes_nothing(tmp_path, monkeypatch):
     from matplotlib import style
 
-    sweep(tmp_path / "run")
+    sweep(tmp_path / "run", learning_rate=np.full(4, 0.1))
+    monkeypatch.setattr("jbn.report.curves._DPI", 30)  # drawn faster
     learning_curves(tmp_path / "run", tmp_path / "plain.png")
     with style.context("dark_background"):
         learning_curves(tmp_path / "run", tmp_path / "dark.png")

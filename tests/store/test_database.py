@@ -339,7 +339,9 @@ def test_a_broken_link_is_no_folder(tmp_path, monkeypatch):
         new(tmp_path / "link")
 
 
-@pytest.mark.parametrize(("name", "reason"), [("a" * 300, "File name too long"), ("a\0b", "null (byte|character)")])
+@pytest.mark.parametrize(
+    ("name", "reason"), [("a" * 300, "File name too long"), ("a\0b", "null (byte|character)")]
+)
 def test_names_that_no_folder_can_have(tmp_path, name, reason):
     with pytest.raises(InputError, match=rf"cannot make '.*' \(.*{reason}\); pick another folder with --out"):
         new(tmp_path / name)

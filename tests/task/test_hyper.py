@@ -7,8 +7,8 @@ from numpy.testing import assert_allclose
 
 from jbn.errors import InputError
 from jbn.nn.mlp import mlp
-from jbn.nn.model import HyperParameter, Padded
-from jbn.task.hyper import Structure, bind, check_names, check_values, numbers
+from jbn.nn.model import HyperParameter, Padded, check_values
+from jbn.task.hyper import Structure, bind, check_names, numbers
 from jbn.task.optimizers import OPTIMIZERS, Beta
 
 RATE = HyperParameter("learning_rate", "traced", 1e-3, low=0)
