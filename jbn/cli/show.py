@@ -7,21 +7,22 @@ from rich.table import Table
 from jbn.runs.result import Best, Result
 
 _SHOWN = 10
-_RIGHT = ("learning_rate", "beta1", "beta2", "epsilon", "decay_rate")
 
 
 def show_table(console: Console, result: Result) -> None:
     """The best configurations with all their hyper-parameters."""
     rows = result.table().head(_SHOWN)
+    names = [name for name in rows.columns if name != "steps"]
+    if rows.status.nunique() == 1:  # the summary below the table says it
+        names.remove("status")
     title = f"The best {len(rows)} of {result.configs.count} configurations"
-    table = Table(title=title, title_justify="left", header_style="bold")
-    names = {"config_id": "id", "validation_accuracy": "accuracy", "validation_loss": "loss"}
-    for name in rows.columns:
-        table.add_column(names.get(name, name), justify="right", no_wrap=True)
+    table = Table(title=title, title_justify="left", header_style="bold", box=None, padding=(0, 1, 0, 0))
+    for name in names:
+        table.add_column(_heading(name), justify="right", vertical="bottom", overflow="fold")
     for _, row in rows.iterrows():
-        table.add_row(*(_cell(name, row[name]) for name in rows.columns))
-    wide = Console(width=max(console.width, 150), file=console.file, no_color=console.no_color)
-    (console if console.is_terminal else wide).print(table)
+        table.add_row(*(_cell(name, row[name]) for name in names))
+    # What is no terminal has no width: there the table is as wide as it needs to be.
+    console.print(table, width=None if console.is_terminal else max(console.width, 16 * len(names)))
 
 
 def show_summary(console: Console, result: Result) -> None:
@@ -46,11 +47,23 @@ def show_winner(console: Console, best: Best, test_accuracy: float) -> None:
     )
 
 
+def _heading(name: str) -> str:
+    """The name with a line a word, so that the column is no wider than its numbers."""
+    short = {"config_id": "id", "validation_accuracy": "accuracy", "validation_loss": "loss"}
+    return short.get(name, name.replace("_", "\n"))
+
+
 def _cell(name: str, value: object) -> str:
-    if isinstance(value, float):
-        if np.isnan(value):
-            return "-"
-        if name.startswith("beta"):
-            return f"{value:.5f}"
-        return f"{value:.4f}" if name.startswith("validation") else f"{value:.3g}"
-    return str(value)
+    """A number with as many digits as tell configurations apart."""
+    if not isinstance(value, float):
+        return str(value)
+    if np.isnan(value):
+        return "-"
+    digits = {
+        "validation_accuracy": ".4f",
+        "validation_loss": ".3f",
+        "beta1": ".5f",
+        "beta2": ".5f",
+        "epsilon": ".1e",
+    }
+    return format(value, digits.get(name, ".3g"))

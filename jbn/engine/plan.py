@@ -5,12 +5,14 @@ of device. It depends neither on timings nor on how many configurations there ar
 the same space finds all its programs compiled.
 """
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from jbn.errors import InputError
 from jbn.nn.model import HyperParameter
 from jbn.search import Configs
 from jbn.task.hyper import Structure
@@ -81,18 +83,25 @@ def plan(task: Task, configs: Mapping[str, np.ndarray], *, platform: str) -> Pla
         values = tuple(sorted((name, column.values[row]) for name, column in columns.items()))
         groups.setdefault(Structure(values, padded), []).append(row)
     cohorts = [Cohort(key, np.array(groups[key])) for key in sorted(groups, key=str)]
+    possible = {n: c.possible for n, c in columns.items() if task.hyperparameters[n].kind == "structural"}
     tile, slots = (1, 16) if platform == "cpu" else (32, 128)
-    return Plan(_together(task, cohorts), tile, slots)
+    return Plan(_together(cohorts, possible), tile, slots)
 
 
-def _together(task: Task, cohorts: Sequence[Cohort]) -> tuple[tuple[Cohort, ...], ...]:
-    """Cohorts of one program: the same in everything but structure, at most a few."""
-    shared: dict[Any, list[Cohort]] = {}
+def _together(
+    cohorts: Sequence[Cohort], possible: Mapping[str, Sequence[Any]]
+) -> tuple[tuple[Cohort, ...], ...]:
+    """Cohorts of one program: the same in everything but structure, at most a few.
+
+    Where there are only a few structures, every program has all of them, also those that nothing was drawn for:
+    they cost little, and the next sample may need them.
+    """
+    shared: dict[str, list[Cohort]] = {}
     for cohort in cohorts:
-        same = tuple(
-            (n, v) for n, v in cohort.structure.values if task.hyperparameters[n].kind != "structural"
-        )
+        same = tuple((name, value) for name, value in cohort.structure.values if name not in possible)
         shared.setdefault(str(same), []).append(cohort)
+    if 0 < math.prod(len(options) for options in possible.values()) <= _PROGRAM_COHORTS:
+        return tuple(_completed(group, possible) for group in shared.values())
     return tuple(
         tuple(group[start : start + _PROGRAM_COHORTS])
         for group in shared.values()
@@ -100,35 +109,64 @@ def _together(task: Task, cohorts: Sequence[Cohort]) -> tuple[tuple[Cohort, ...]
     )
 
 
+def _completed(group: Sequence[Cohort], possible: Mapping[str, Sequence[Any]]) -> tuple[Cohort, ...]:
+    """One cohort for every possible structure, empty where the group has none."""
+    there = {cohort.structure: cohort for cohort in group}
+    model = group[0].structure
+    combinations = itertools.product(*possible.values())
+    structures = [model.sized(dict(zip(possible, own, strict=True))) for own in combinations]
+    structures = [structure._replace(padded=model.padded) for structure in structures]
+    return tuple(there.get(structure, Cohort(structure, np.zeros(0, int))) for structure in structures)
+
+
 class _Column(NamedTuple):
-    """What one hyper-parameter contributes to the structure of every row."""
+    """What one hyper-parameter contributes to the structure of every row.
+
+    Args:
+        values: one a row.
+        padded: they are capacities, and the row's own size is a traced number.
+        possible: values that other samples may have, if that is known.
+    """
 
     values: list[Any]
-    padded: bool
+    padded: bool = False
+    possible: Sequence[Any] = ()
 
 
 def _column(entry: HyperParameter, configs: Mapping[str, np.ndarray], default: Any, count: int) -> _Column:
     if entry.name not in configs:
-        return _Column([default] * count, padded=False)
+        return _Column([default] * count, possible=[default])
     values = [int(v) if entry.whole else v for v in configs[entry.name].tolist()]
-    if entry.kind != "padded":
-        return _Column(values, padded=False)
+    low, high, options = _range(_dimension(entry.name, configs), values)
+    if entry.kind == "padded" and low != high:
+        edges = _capacities(low, high, options)
+        return _Column([next(edge for edge in edges if edge >= value) for value in values], padded=True)
+    return _Column(values, possible=options or sorted(set(values)))
+
+
+def _dimension(name: str, configs: Mapping[str, np.ndarray]) -> Any:
+    """The dimension that the values were drawn from; None if that is not known or they were changed since."""
     space = configs.space if isinstance(configs, Configs) else None
-    low, high, options = _range(space[entry.name] if space is not None else None, values)
-    if low == high:
-        return _Column(values, padded=False)
-    edges = _capacities(low, high, options)
-    return _Column([next(edge for edge in edges if edge >= value) for value in values], padded=True)
+    if space is None or name not in space:
+        return None
+    try:
+        space[name].to_unit(configs[name])
+    except InputError:
+        return None
+    return space[name]
 
 
-def _range(dimension: Any, values: list[int]) -> tuple[int, int, list[int]]:
-    """Smallest and largest width, and the only ones possible if they are few."""
+def _range(dimension: Any, values: list[Any]) -> tuple[Any, Any, list[Any]]:
+    """Smallest and largest value, and the possible ones if they are few."""
     if hasattr(dimension, "options"):
-        return min(dimension.options), max(dimension.options), sorted(dimension.options)
+        options = sorted(dimension.options)
+        return options[0], options[-1], options
     if hasattr(dimension, "low"):
-        return int(dimension.low), int(dimension.high), []
+        low, high = int(dimension.low), int(dimension.high)
+        return low, high, list(range(low, high + 1)) if high - low < _PROGRAM_COHORTS else []
     low, high = min(values), max(values)
-    return low, high if low == high else math.ceil(high / _ROUNDING) * _ROUNDING, []
+    exact = low == high or not isinstance(high, int)
+    return low, high if exact else math.ceil(high / _ROUNDING) * _ROUNDING, []
 
 
 def _capacities(low: int, high: int, options: list[int]) -> list[int]:

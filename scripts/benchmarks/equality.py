@@ -23,19 +23,16 @@ def main():
     summary = []
     for form in sorted({tuple(row[name] for name in FORM) for row in rows}):
         own = [row for row in rows if tuple(row[name] for name in FORM) == form]
-        for least, most in ((0.0, 0.5), (0.5, 2.0)):
-            part = [row for row in own if least <= row["learning_rate"] < most]
+        for rate in sorted({row["learning_rate"] for row in own}):
+            part = [row for row in own if row["learning_rate"] == rate]
+            ratios = [row["apart"] / row["twin"] for row in part if row["twin"] is not None]
             summary.append(
                 dict(zip(FORM, form, strict=True))
-                | {"learning_rate": "1" if least else "1e-4 to 0.1", "runs": len(part)}
-                | {name: max(row[name] for row in part) for name in ("apart", "twin")}
-                | {"largest_ratio": max(row["apart"] / row["twin"] for row in part)}
+                | {"learning_rate": rate, "runs": len(part), "apart": max(row["apart"] for row in part)}
+                | {"compared_with_twins": len(ratios), "largest_ratio": max(ratios, default=None)}
             )
-            print(
-                ", ".join(
-                    f"{k} {v:.1e}" if isinstance(v, float) else f"{k} {v}" for k, v in summary[-1].items()
-                )
-            )
+            shown = {name: f"{v:.1e}" if isinstance(v, float) else v for name, v in summary[-1].items()}
+            print(", ".join(f"{name} {value}" for name, value in shown.items()))
     write("equality", {"largest": summary})
     return done.returncode
 

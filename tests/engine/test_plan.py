@@ -27,9 +27,10 @@ def test_every_configuration_is_in_one_cohort_with_its_own_structure():
 
 def test_the_plan_depends_on_the_space_and_not_on_the_sample():
     space = jbn.search.defaults(all=True)
-    plans = [plan(TASK, jbn.search.random(space, n, key=n), platform="cpu") for n in (64, 256)]
-    structures = [[[c.structure for c in program] for program in p.programs] for p in plans]
-    assert structures[0] == structures[1]
+    plans = [plan(TASK, jbn.search.random(space, n, key=n), platform="cpu") for n in (3, 20, 256)]
+    few, some, many = [{tuple(c.structure for c in program) for program in p.programs} for p in plans]
+    assert few < some == many  # three configurations have no more than three batch sizes
+    assert len(many) == 4
 
 
 def test_depths_are_compiled_together_and_batch_sizes_apart():
@@ -73,6 +74,22 @@ def test_single_layers_may_have_their_own_width():
     assert set(cohort.structure.padded) == {"hidden_units_1", "hidden_units_2"}
     values = dict(cohort.structure.values)
     assert (values["hidden_units_1"], values["hidden_units_2"]) == (40, 8)
+
+
+def test_columns_changed_by_hand_leave_the_space():
+    configs = jbn.search.random(jbn.Space(hidden_units=jbn.integers(50, 100), layers=2), 5, key=0)
+    configs["hidden_units"] = np.array([50, 60, 70, 80, 500])
+    configs["layers"] = np.array([1, 2, 3, 4, 9])
+    found = {dict(c.structure.values)["hidden_units"] for c in cohorts(configs)}
+    assert max(found) == 504
+    assert {dict(c.structure.values)["layers"] for c in cohorts(configs) if len(c.rows)} == {1, 2, 3, 4, 9}
+
+
+def test_many_depths_are_compiled_a_few_at_a_time():
+    configs = jbn.search.random(jbn.Space(layers=jbn.integers(1, 10)), 60, key=0)
+    programs = plan(TASK, configs, platform="cpu").programs
+    assert max(map(len, programs)) <= 4
+    assert sum(map(len, programs)) == 10
 
 
 def test_an_accelerator_gets_larger_tiles():

@@ -1,0 +1,50 @@
+"""The end of a sweep in words: it fits the terminal, and pipes get whole lines."""
+
+import io
+
+import jax
+import pytest
+from rich.console import Console
+
+import jbn
+from jbn.cli.show import show_table
+
+SPACE = jbn.search.defaults(all=True)
+
+
+@pytest.fixture(scope="module")
+def result():
+    small = jbn.Space(**{**SPACE, "layers": 1, "hidden_units": jbn.integers(50, 100), "batch_size": 256})
+    task = jbn.Task(model=jbn.mlp(), data=jbn.data.digits())
+    return jbn.sweep(task, jbn.search.random(small, 12, key=1), epochs=1, key=jax.random.key(1))
+
+
+def shown(result, **options):
+    file = io.StringIO()
+    show_table(Console(file=file, color_system=None, **options), result)
+    return file.getvalue().splitlines()
+
+
+@pytest.mark.parametrize("options", [{"width": 80, "force_terminal": True}, {"width": 80}, {"width": 200}])
+def test_all_eight_hyper_parameters_of_the_ten_best_fit_80_columns(result, options):
+    lines = shown(result, **options)
+    rows = [line.split() for line in lines[-10:]]
+    assert [int(row[0]) for row in rows] == result.table().config_id.head(10).tolist()
+    assert {len(row) for row in rows} == {11}  # number, eight hyper-parameters, accuracy, loss
+    assert max(len(line.rstrip()) for line in lines) <= 80
+    for word in [
+        "learning",
+        "rate",
+        "beta1",
+        "beta2",
+        "epsilon",
+        "layers",
+        "hidden",
+        "units",
+        "decay",
+        "batch",
+        "size",
+        "accuracy",
+        "loss",
+    ]:
+        assert any(word in line for line in lines)
