@@ -7,6 +7,7 @@ from rich.table import Table
 from jbn.runs.result import Best, Result
 
 _SHOWN = 10
+_WIDE = 110  # columns of a terminal that holds all names in full
 
 
 def show_table(console: Console, result: Result) -> None:
@@ -17,8 +18,9 @@ def show_table(console: Console, result: Result) -> None:
         names.remove("status")
     title = f"The best {len(rows)} of {result.configs.count} configurations"
     table = Table(title=title, title_justify="left", header_style="bold", box=None, padding=(0, 1, 0, 0))
+    narrow = console.is_terminal and console.width < _WIDE
     for name in names:
-        table.add_column(_heading(name), justify="right", vertical="bottom", overflow="fold")
+        table.add_column(_heading(name, narrow), justify="right", vertical="bottom", overflow="fold")
     for _, row in rows.iterrows():
         table.add_row(*(_cell(name, row[name]) for name in names))
     # What is no terminal has no width: there the table is as wide as it needs to be.
@@ -47,10 +49,10 @@ def show_winner(console: Console, best: Best, test_accuracy: float) -> None:
     )
 
 
-def _heading(name: str) -> str:
-    """The name with a line a word, so that the column is no wider than its numbers."""
+def _heading(name: str, narrow: bool) -> str:
+    """The name, in a narrow terminal with a line a word, so that the column is no wider than its numbers."""
     short = {"config_id": "id", "validation_accuracy": "accuracy", "validation_loss": "loss"}
-    return short.get(name, name.replace("_", "\n"))
+    return short.get(name, name.replace("_", "\n") if narrow else name)
 
 
 def _cell(name: str, value: object) -> str:

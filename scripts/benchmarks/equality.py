@@ -25,7 +25,7 @@ def main():
         own = [row for row in rows if tuple(row[name] for name in FORM) == form]
         for rate in sorted({row["learning_rate"] for row in own}):
             part = [row for row in own if row["learning_rate"] == rate]
-            ratios = [row["apart"] / row["twin"] for row in part if row["twin"] is not None]
+            ratios = [row["apart"] / row["twin"] for row in part if row["twins"]]
             summary.append(
                 dict(zip(FORM, form, strict=True))
                 | {"learning_rate": rate, "runs": len(part), "apart": max(row["apart"] for row in part)}
