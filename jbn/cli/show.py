@@ -23,8 +23,9 @@ def show_table(console: Console, result: Result) -> None:
         table.add_column(_heading(name, narrow), justify="right", vertical="bottom", overflow="fold")
     for _, row in rows.iterrows():
         table.add_row(*(_cell(name, row[name]) for name in names))
-    # What is no terminal has no width: there the table is as wide as it needs to be.
-    console.print(table, width=None if console.is_terminal else max(console.width, 16 * len(names)))
+    if not console.is_terminal:  # what is no terminal has no width: the table is as wide as it needs to be
+        console = Console(file=console.file, width=16 * len(names), color_system=None)
+    console.print(table)
 
 
 def show_summary(console: Console, result: Result) -> None:
