@@ -19,11 +19,11 @@ class Executable:
     called, beside the training of what is compiled already.
     """
 
-    def __init__(self, program: Callable[..., Any], arguments: tuple[PyTree, ...], device: jax.Device):
+    def __init__(self, program: Any, arguments: tuple[PyTree, ...], device: jax.Device):
         sharding = jax.sharding.SingleDeviceSharding(device)
         shapes = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding), arguments)
         start = time.perf_counter()
-        self._lowered: Any = program.lower(*shapes)  # type: ignore[attr-defined]
+        self._lowered: Any = program.lower(*shapes)
         self.trace_seconds = time.perf_counter() - start
         self.result: PyTree = self._lowered.out_info
         self.compile_seconds = 0.0
