@@ -329,7 +329,7 @@ def test_a_broken_link_is_no_folder(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("name", "reason"), [("a" * 300, "File name too long"), ("a\0b", "null (byte|character)")]
+    ("name", "reason"), [("a" * 300, "File name too long"), ("a\0b", "embedded null .*")]
 )
 def test_names_that_no_folder_can_have(tmp_path, name, reason):
     with pytest.raises(InputError, match=rf"cannot make '.*' \(.*{reason}\); pick another folder with --out"):
