@@ -73,7 +73,8 @@ def _outside(entry: HyperParameter, values: Any) -> tuple[list[Any], str]:
     try:
         array = np.asarray(values, np.float64).reshape(-1)
     except (TypeError, ValueError):
-        return [values], rule
+        flat = np.asarray(values, object).reshape(-1)
+        return [value for value in flat if not _is_number(value)][:1] or [values], rule
     low = -np.inf if entry.low is None else entry.low
     high = np.inf if entry.high is None else entry.high
     inside = (array > low if entry.open_low else array >= low) & (
@@ -82,6 +83,13 @@ def _outside(entry: HyperParameter, values: Any) -> tuple[list[Any], str]:
     if entry.whole:
         inside &= array == np.round(array)
     return np.asarray(values, object).reshape(-1)[~(inside & np.isfinite(array))].tolist(), rule
+
+
+def _is_number(value: Any) -> bool:
+    try:
+        return bool(np.ndim(np.float64(value)) == 0)
+    except (TypeError, ValueError):
+        return False
 
 
 def _interval(entry: HyperParameter) -> str:

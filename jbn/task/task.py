@@ -92,7 +92,10 @@ class Task:
             check_values(self.hyperparameters[name], values)
 
     def _check_batch_size(self, values: Any) -> None:
-        largest, rows = np.max(np.asarray(values, np.float64)), len(self.data.train.y)
+        given, rows = np.asarray(values), len(self.data.train.y)
+        largest = (
+            given.max() if np.issubdtype(given.dtype, np.number) else 0
+        )  # what is no number is said later
         if largest > rows:
             raise InputError(
                 f"batch_size must be at most the {rows} rows of the training part, but got {largest:g}; "

@@ -109,6 +109,7 @@ WRONG = {
     ),
     "reverse log": ("[space]\nbeta1 = {reverse_log_uniform = [0.9, 1.0]}", [], "beta1"),
     "batch too large": ("[space]\nbatch_size = 5000", [], "at most the 1078 rows of the training part"),
+    "batch in words": ('[space]\nbatch_size = "big"', [], "but got big"),
     "batch too small": ("[space]\nbatch_size = 1", [], "of at least 2"),
     "no configurations": (
         "",

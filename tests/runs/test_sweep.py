@@ -238,6 +238,11 @@ def test_donated_buffers_stay_in_place():
         ({"learning_rat": [0.1]}, {}, "did you mean 'learning_rate'"),
         ({"batch_size": [2000]}, {}, "at most the 1078 rows of the training part, but got 2000"),
         ({"batch_size": [1]}, {}, "batch_size must be a whole number of at least 2 .* got 1"),
+        (
+            {"batch_size": ["big"]},
+            {},
+            "batch_size must be a whole number of at least 2 and at most 1078, but got",
+        ),
         ({"layers": [2.5]}, {}, "layers must be a whole number of at least 1 and at most 64, but got 2.5"),
         ({"beta1": [1.0]}, {}, "beta1 must be a number of at least 0 and below 1, but got 1.0"),
         ({"epsilon": [0.0]}, {}, "epsilon must be a number above 0, but got 0.0"),
