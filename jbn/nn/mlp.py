@@ -1,6 +1,7 @@
 """The batch-normalised multi-layer perceptron."""
 
 import functools
+import itertools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -9,6 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
 
 from jbn.nn import batch_norm, counter
+from jbn.nn.dropout import dropout
 from jbn.nn.model import Hyper, HyperParameter, Model, Padded, capacity, check_values, valid
 
 ACTIVATIONS: Mapping[str, Callable[[Array], Array]] = {
@@ -17,7 +19,6 @@ ACTIVATIONS: Mapping[str, Callable[[Array], Array]] = {
     "tanh": jnp.tanh,
 }
 _GAIN = {"relu": 2.0, "sigmoid": 1.0, "tanh": 1.0}  # He et al. 2015; Glorot and Bengio 2010 without fan-out
-_DROPOUT_STREAM = 1 << 16
 MAX_LAYERS = 64
 
 
@@ -93,6 +94,7 @@ def _model(settings: tuple[tuple[str, Any], ...]) -> Model:
         init=functools.partial(_init, defaults),
         train=functools.partial(_train, defaults),
         infer=functools.partial(_infer, defaults),
+        fold=functools.partial(_fold, defaults),
         hyperparameters=hyperparameters,
         name="mlp",
     )
@@ -205,7 +207,7 @@ def _train(
         return y
 
     def drop(index: int, a: Array) -> Array:
-        return _dropout(key, index, settings["dropout"], a)
+        return dropout(key, a, rate=settings["dropout"], layer=index)
 
     return _forward(settings, params, x, normalize, drop), updated
 
@@ -220,6 +222,27 @@ def _infer(
         return batch_norm.infer(layer, stats[name], z, epsilon=settings["batch_norm_epsilon"])
 
     return _forward(settings, params, x, normalize, lambda index, a: a)
+
+
+def _fold(defaults: Hyper, params: PyTree, stats: PyTree, *, hyper: Hyper) -> tuple[PyTree, Hyper]:
+    settings = {**defaults, **hyper}
+    folded = {
+        name: {part: value for part, value in layer.items() if part != "batch_norm"}
+        for name, layer in params.items()
+    }
+    names = [*(layer.name for layer in _layers(settings)), "output"]
+    before = settings["batch_norm"] == "before"
+    for name, following in itertools.pairwise(names if stats else []):
+        # before the activation the layer's own affine map takes it in, after it the next layer's
+        layer = folded[name if before else following]
+        layer["kernel"], layer["bias"] = (batch_norm.fold if before else batch_norm.fold_into_next)(
+            params[name]["batch_norm"],
+            stats[name],
+            layer["kernel"],
+            layer.get("bias"),
+            epsilon=settings["batch_norm_epsilon"],
+        )
+    return folded, {**hyper, "batch_norm": "none"}
 
 
 def _forward(
@@ -245,16 +268,6 @@ def _forward(
 def _affine(params: PyTree, a: Float[Array, "batch inputs"]) -> Float[Array, "batch units"]:
     z = a @ params["kernel"]
     return z + params["bias"][None, :] if "bias" in params else z
-
-
-def _dropout(
-    key: PRNGKeyArray, index: int, rate: Any, a: Float[Array, "batch units"]
-) -> Float[Array, "batch units"]:
-    """`a / (1 - rate)` where a draw for (row, unit) exceeds the rate, 0 elsewhere."""
-    if isinstance(rate, int | float) and rate == 0:
-        return a
-    kept = counter.uniform(key, (a.shape[0], a.shape[1]), stream=_DROPOUT_STREAM + index) >= rate
-    return jnp.where(kept, a / (1 - rate), 0)
 
 
 def _keep(a: Float[Array, "rows units"], kept: Bool[Array, " units"] | None) -> Float[Array, "rows units"]:

@@ -136,6 +136,8 @@ class Model(NamedTuple):
             and structural ones, an `int` or a `Padded` for padded ones, a scalar array for traced ones; and
             `outputs` to the number of outputs that the task needs.
         name: for tables and messages.
+        fold: `fold(params, stats, *, hyper) -> params, hyper` of the same network at inference without batch norm
+            (its `stats` are `{}`); None if the model cannot.
     """
 
     init: Callable[..., tuple[PyTree, PyTree]]
@@ -143,3 +145,4 @@ class Model(NamedTuple):
     infer: Callable[..., Float[Array, "batch outputs"]]
     hyperparameters: tuple[HyperParameter, ...] = ()
     name: str = "model"
+    fold: Callable[..., tuple[PyTree, Hyper]] | None = None

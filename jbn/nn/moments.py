@@ -1,11 +1,17 @@
 """Count, mean and sum of squared deviations: one value type for every statistic that batch norm needs."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import chex
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, ArrayLike, Bool, Float
+
+from jbn.nn import channels
+from jbn.nn.channels import ChannelAxis
+from jbn.nn.sums import Sums, each, sums, sums_about
+
+AxisName = str | tuple[str, ...]
 
 
 class Moments(NamedTuple):
@@ -13,8 +19,9 @@ class Moments(NamedTuple):
 
     Args:
         count: how many values every channel has; float scalar.
-        mean: their mean, `[channels]`.
-        m2: their sum of squared deviations from the mean, `[channels]`.
+        mean: their mean, `[*channels]`.
+        m2: their sum of squared deviations from the mean, `[*channels]`.
+        rest: what rounding took away from the mean, `[*channels]`; a constant for derivatives.
 
     >>> import jax.numpy as jnp
     >>> part = Moments.of(jnp.array([[1.0], [3.0]]))
@@ -24,110 +31,107 @@ class Moments(NamedTuple):
     """
 
     count: Float[Array, ""]
-    mean: Float[Array, " channels"]
-    m2: Float[Array, " channels"]
+    mean: Float[Array, "*channels"]
+    m2: Float[Array, "*channels"]
+    rest: Float[Array, "*channels"] | float = 0.0
 
     @staticmethod
-    def of(x: Float[Array, "*batch channels"], mask: Bool[Array, "..."] | None = None) -> "Moments":
-        """Moments over all axes of `x` but the last.
+    def of(
+        x: Float[Array, "..."],
+        mask: Bool[Array, "..."] | None = None,
+        *,
+        axis_name: AxisName | None = None,
+        channel_axis: ChannelAxis = -1,
+    ) -> "Moments":
+        """Moments over all axes of `x` but the channels'.
 
-        Two passes, the second of which corrects the rounding of the first (Chan, Golub and LeVeque 1983): with
-        `k` the mean as first computed, `c = x - k` and `s = mean(c)`, it is `mean = k + s` and
-        `m2 = sum(c^2) - count * s^2`. 16-bit values are reduced in float32.
+        Sums about a shift k close to the mean (Chan, Golub and LeVeque 1983): with `s = mean(x - k)` it is
+        `mean = k + s` and `m2 = sum((x - k)^2) - count * s^2`. 16-bit values are summed in float32.
 
         Args:
             x: values, `[..., channels]`.
-            mask: which entries count; the shape of `x` without its last axis, or a leading prefix of it.
+            mask: which entries count; the shape of `x` without its channel axes, or a leading prefix of it.
                 Entries that do not count may hold anything, NaN included.
+            axis_name: a mapped axis (`vmap`, `shard_map`) whose members are pooled, weighted by their counts.
+            channel_axis: the axis of the channels, or several.
 
         Returns:
             The moments; all zero where nothing counts.
+
+        Raises:
+            ValueError: a mask or an axis that does not fit.
         """
-        return centre(x, mask).moments
+        chex.assert_rank(x, set(range(1, 17)))
+        x = widen(x)
+        where = channels.find(x, channel_axis)
+        if mask is None and axis_name is None:
+            return _from_sums(jnp.asarray(where.values, x.dtype), sums(where.reduced, x))
+
+        if mask is not None:
+            mask = where.align(mask, x.shape)
+            x = jnp.where(mask, x, 0)
+        count = _pooled(_count(x, where, mask), axis_name)
+        mean = _pooled(_divide(jnp.sum(x, where.reduced), count), axis_name)
+        shift, first, second = sums_about(where.reduced, x, jax.lax.stop_gradient(mean), mask)
+        return _from_sums(count, Sums(shift, *_pooled((first, second), axis_name)))
 
     def merge(self, other: "Moments") -> "Moments":
         """Moments of both sets together (Chan, Golub and LeVeque 1983)."""
         count = self.count + other.count
         share = other.count / jnp.maximum(count, 1)
-        delta = other.mean - self.mean
-        return Moments(
-            count=count,
-            mean=self.mean + delta * share,
-            m2=self.m2 + other.m2 + delta**2 * self.count * share,
+        delta = (other.mean - self.mean) + (other.rest - self.rest)
+        return _rounded(
+            count,
+            self.mean,
+            self.rest + delta * share,
+            self.m2 + other.m2 + delta**2 * self.count * share,
         )
 
-    def psum(self, axis_name: str | tuple[str, ...]) -> "Moments":
+    def psum(self, axis_name: AxisName) -> "Moments":
         """Moments of the sets of all devices (or `vmap` members) along the named axis, as one set.
 
         Counts and sums are added, so sets of unequal size weigh what they should.
         """
-        count = jax.lax.psum(self.count, axis_name)
-        mean = jax.lax.psum(self.mean * (self.count / jnp.maximum(count, 1)), axis_name)
-        m2 = jax.lax.psum(self.m2 + self.count * (self.mean - mean) ** 2, axis_name)
-        return Moments(count, mean, m2)
+        count = _pooled(self.count, axis_name)
+        shift = jax.lax.stop_gradient(_pooled(self.mean * (self.count / jnp.maximum(count, 1)), axis_name))
+        apart = (self.mean - shift) + self.rest
+        first, second = _pooled((self.count * apart, self.m2 + self.count * apart**2), axis_name)
+        return _from_sums(count, Sums(shift, first, second))
 
-    def variance(self, ddof: int = 0) -> Float[Array, " channels"]:
-        """`m2 / (count - ddof)`; 0 where there are too few values."""
+    def variance(self, ddof: int = 0) -> Float[Array, "*channels"]:
+        """`m2 / (count - ddof)`; with no more than `ddof` values, `m2` itself, which is 0 for one value."""
         return self.m2 / jnp.maximum(self.count - ddof, 1)
 
 
-class Centred(NamedTuple):
-    """Values less a shift close to their mean.
-
-    Args:
-        values: `x - k`; 0 where the mask is.
-        rest: what is left of the mean, `mean(x) - k`, `[channels]`: small, but exact.
-        moments: of `x`.
-        mask: in the shape of the values, or None.
-    """
-
-    values: Float[Array, "*batch channels"]
-    rest: Float[Array, " channels"]
-    moments: Moments
-    mask: Bool[Array, "..."] | None
+def widen(x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """The values in the type that sums are taken in: at least float32."""
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
-def centre(
-    x: Float[Array, "*batch channels"],
-    mask: Bool[Array, "..."] | None = None,
-    axis_name: str | tuple[str, ...] | None = None,
-) -> Centred:
-    """`x` less about its mean over all axes but the last.
+def _from_sums(count: Array, about: Sums) -> Moments:
+    apart = _divide(about.first, count)
+    m2 = about.second - about.first * apart
+    m2 = m2 + jax.lax.stop_gradient(jnp.where(m2 < 0, -m2, 0))  # clipped, but not its gradient
+    return _rounded(count, about.shift, apart, m2)
 
-    The shift `k` only keeps rounding small where the mean is far larger than the deviation. No result depends on
-    it, so it carries no gradient; then autodiff needs no more than sum(dy) and sum(dy * values) of what follows.
-    """
-    chex.assert_rank(x, set(range(1, 9)))
-    x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-    axes = tuple(range(x.ndim - 1))
+
+def _divide(sums: Array, count: Array) -> Array:
+    """`sums / count`, the same number in whatever loop, so that `rest` is what rounding left of it."""
+    return sums / each(jnp.maximum(count, 1), sums)
+
+
+def _rounded(count: Array, mean: Array, apart: ArrayLike, m2: Array) -> Moments:
+    """The moments with mean `mean + apart`, as the nearest number and the rest."""
+    total = mean + apart
+    return Moments(count, total, m2, jax.lax.stop_gradient((mean - total) + apart))
+
+
+def _count(x: Array, where: channels.Channels, mask: Array | None) -> Array:
     if mask is None:
-        count = jnp.asarray(x.size // x.shape[-1], x.dtype)
-    else:
-        mask = _like_rows(mask, x)
-        x = jnp.where(mask, x, 0)
-        count = jnp.sum(jnp.broadcast_to(mask, (*x.shape[:-1], 1)), dtype=x.dtype)
-
-    pooled = count if axis_name is None else jax.lax.psum(count, axis_name)
-    divisor = jnp.maximum(pooled, 1)
-
-    def mean(values: Array) -> Array:
-        local = jnp.sum(values, axis=axes) / divisor
-        return local if axis_name is None else jax.lax.psum(local, axis_name)
-
-    shift = jax.lax.stop_gradient(mean(x))
-    values = x - jax.lax.expand_dims(shift, axes)
-    if mask is not None:
-        values = jnp.where(mask, values, 0)
-    rest = mean(values)
-    m2 = jnp.maximum(mean(values**2) - rest**2, 0) * divisor
-    return Centred(values, rest, Moments(pooled, shift + rest, m2), mask)
+        return jnp.asarray(where.values, x.dtype)
+    rows = tuple(1 if axis in where.axes else size for axis, size in enumerate(x.shape))
+    return jnp.sum(jnp.broadcast_to(mask, rows), dtype=x.dtype)
 
 
-def _like_rows(mask: Bool[Array, "..."], x: Float[Array, "*batch channels"]) -> Bool[Array, "..."]:
-    """The mask with axes of length 1 for those it leaves out, so that it never broadcasts from the right."""
-    if mask.ndim >= x.ndim or mask.shape != x.shape[: mask.ndim]:
-        raise ValueError(
-            f"a mask has the shape of x without the channel axis, or a leading prefix of it: "
-            f"x has shape {x.shape}, the mask {mask.shape}; you might need to reshape the mask to {x.shape[:-1]}"
-        )
-    return mask.reshape(mask.shape + (1,) * (x.ndim - mask.ndim))
+def _pooled(values: Any, axis_name: AxisName | None) -> Any:
+    return values if axis_name is None else jax.lax.psum(values, axis_name)

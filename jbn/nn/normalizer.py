@@ -1,7 +1,8 @@
 """Normalisation of the input features with the statistics of a training set."""
 
 import functools
-from collections.abc import Iterator
+import math
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import jax
@@ -22,8 +23,10 @@ class Normalizer(NamedTuple):
         factor: 1 / standard deviation, `[features]`; 0 for a constant feature, which so becomes 0.
 
     >>> import numpy as np
-    >>> fit(np.array([[1.0, 5.0], [3.0, 5.0]])).apply(np.array([[3.0, 5.0]])).tolist()
-    [[1.0, 0.0]]
+    >>> normalizer = fit(np.array([[1.0, 5.0], [3.0, 5.0]]))
+    >>> y = normalizer.apply(np.array([[3.0, 5.0]]))
+    >>> y.tolist(), normalizer.invert(y).tolist()
+    ([[1.0, 0.0]], [[3.0, 5.0]])
     """
 
     mean: Float[np.ndarray, " features"]
@@ -43,30 +46,84 @@ class Normalizer(NamedTuple):
             result[rows] = (block - self.mean) * self.factor
         return jnp.asarray(result.reshape(x.shape))
 
+    def invert(
+        self, y: Float[Array | np.ndarray, "rows *features"]
+    ) -> Float[Array | np.ndarray, "rows *features"]:
+        """The values that `apply` made `y` of: `y / factor + mean`.
+
+        A constant feature comes back as its constant. Host arrays come back in float64, JAX's in their own type.
+        """
+        deviation = np.divide(1, self.factor, out=np.zeros_like(self.factor), where=self.factor > 0)
+        flat = y.reshape(y.shape[0], -1)
+        if isinstance(y, jax.Array):
+            flat = flat * deviation[None, :].astype(flat.dtype) + self.mean[None, :].astype(flat.dtype)
+            return flat.reshape(y.shape)
+        return (flat.astype(np.float64) * deviation + self.mean).reshape(y.shape)
+
 
 def fit(x: Num[np.ndarray, "rows *features"]) -> Normalizer:
-    """The normaliser of a training set, one mean and biased standard deviation a feature.
+    """The normaliser of a training set: one mean and one biased standard deviation a feature.
+
+    `mean = sum(x) / n`, `factor = 1 / sqrt(sum((x - mean)^2) / n)`.
 
     Args:
         x: any real numbers; all axes but the first are features.
 
     Returns:
         Statistics in float64, whatever JAX's default: a time stamp is not representable in float32.
+
+    Raises:
+        ValueError: no row.
+    """
+    return fit_stream([x])
+
+
+def fit_stream(batches: Iterable[Num[np.ndarray, "_ ..."]]) -> Normalizer:
+    """The normaliser of a training set that comes batch by batch; the same as `fit` of all of it.
+
+    The moments of the batches are merged as in Chan, Golub and LeVeque 1983, so their sizes do not matter.
+
+    Args:
+        batches: any number of batches, all with the same features.
+
+    Returns:
+        Statistics in float64.
+
+    Raises:
+        ValueError: no row at all, or batches whose features differ in shape.
+
+    >>> import numpy as np
+    >>> fit_stream(np.array([[row], [row + 1.0]]) for row in (0.0, 2.0)).mean.tolist()
+    [1.5]
     """
     with jax.enable_x64(True):
-        whole = functools.reduce(Moments.merge, (_moments(block) for _, block in _blocks(x)))
-        mean, variance = np.array(whole.mean), np.array(whole.variance())
+        parts = (_moments(block) for x in _alike(batches) for _, block in _blocks(x))
+        whole = next(parts, None)
+        if whole is None:
+            raise ValueError("a normalizer needs at least one row to fit, but got none")
+        whole = functools.reduce(Moments.merge, parts, whole)
+        mean, variance = np.array(whole.mean + whole.rest), np.array(whole.variance())
     deviation = np.sqrt(variance)
     constant = deviation <= 8 * np.finfo(np.float64).eps * np.abs(mean)
     return Normalizer(mean, np.where(constant, 0, 1 / np.where(constant, 1, deviation)))
+
+
+def _alike(batches: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    """The batches, as long as their features have one shape."""
+    shape = None
+    for x in batches:
+        shape = x.shape[1:] if shape is None else shape
+        if x.shape[1:] != shape:
+            raise ValueError(f"all batches have the same features, but got shapes {shape} and {x.shape[1:]}")
+        yield x
 
 
 def _blocks(
     x: Num[np.ndarray, "rows *features"],
 ) -> Iterator[tuple[slice, Float[np.ndarray, "rows features"]]]:
     """Flat rows in float64, a block at a time."""
-    flat = x.reshape(x.shape[0], -1)
-    size = max(1, _BLOCK_VALUES // flat.shape[1])
+    flat = x.reshape(x.shape[0], math.prod(x.shape[1:]))
+    size = max(1, _BLOCK_VALUES // max(1, flat.shape[1]))
     for start in range(0, len(flat), size):
         rows = slice(start, start + size)
         yield rows, flat[rows].astype(np.float64)

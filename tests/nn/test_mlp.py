@@ -15,8 +15,8 @@ from jbn.nn.model import Padded
 ROWS, FEATURES, OUTPUTS = 7, 4, 3
 CAPACITY, SIZES = 8, (5, 3)
 MOMENTUM, EPSILON = 0.7, 1e-2
-KEY, NOISE = jax.random.key(0), jax.random.key(1)
 STANDARD_ERRORS = 4.5  # a fair draw exceeds it once in 150,000
+KEY, NOISE = jax.random.key(0), jax.random.key(1)
 ACTIVATIONS = {
     "relu": lambda z: np.maximum(z, 0),
     "sigmoid": lambda z: 1 / (1 + np.exp(-z)),
@@ -292,48 +292,6 @@ def test_masked_rows_have_no_influence(batch_norm):
     expected, expected_stats = train(x[mask], np.ones(mask.sum(), bool))
     assert_allclose(np.asarray(y)[mask], expected, atol=1e-5)
     chex.assert_trees_all_close(after, expected_stats, rtol=1e-5, atol=1e-6)
-
-
-@functools.cache
-def dropped(rate, seed, layers=1, units=128):
-    """Outputs of a network that is the identity but for dropout, for inputs of 1."""
-    hyper = {"outputs": units, "hidden_units": units, "batch_norm": "none", "layers": layers}
-    model = mlp(bias=False)
-    params = {name: {"kernel": jnp.eye(units)} for name in ("layer_1", "layer_2", "output")}
-    x = jnp.ones((256, units))
-    train = jax.jit(
-        lambda rate, key: model.train(params, {}, x, key=key, hyper={**hyper, "dropout": rate})[0]
-    )
-    return np.asarray(train(rate, jax.random.key(seed)), np.float64)
-
-
-@pytest.mark.parametrize("rate", [0.1, 0.5, 0.9])
-def test_dropout_drops_its_share_and_keeps_the_mean(rate):
-    a = dropped(rate, 0)
-    kept = a != 0
-    assert_allclose(a[kept], 1 / (1 - rate), rtol=1e-6)
-    error = np.sqrt(rate * (1 - rate) / a.size)
-    assert abs(kept.mean() - (1 - rate)) < STANDARD_ERRORS * error
-    for axis in (0, 1):  # also of every row and of every unit
-        share = kept.mean(axis)
-        assert np.abs(share - (1 - rate)).max() < 1.2 * STANDARD_ERRORS * error * np.sqrt(share.size)
-
-
-def test_dropout_0_drops_nothing():
-    assert np.all(dropped(0.0, 0) == 1)
-
-
-def test_dropout_is_drawn_anew_for_every_key_layer_row_and_unit():
-    first = dropped(0.5, 0) != 0
-    both = dropped(0.5, 0, layers=2) != 0  # kept by both layers: a quarter, if they are independent
-    assert not np.any(both & ~first)
-    standard_error = np.sqrt(3 / 16 / first.size)
-    assert abs(both.mean() - 1 / 4) < STANDARD_ERRORS * standard_error
-    assert abs((first & (dropped(0.5, 1) != 0)).mean() - 1 / 4) < STANDARD_ERRORS * standard_error
-    rows = first[1:] & first[:-1]
-    assert abs(rows.mean() - 1 / 4) < 1.5 * STANDARD_ERRORS * standard_error
-    units = first[:, 1:] & first[:, :-1]
-    assert abs(units.mean() - 1 / 4) < 1.5 * STANDARD_ERRORS * standard_error
 
 
 # as part of a sweep

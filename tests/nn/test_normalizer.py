@@ -6,7 +6,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 from jbn.nn import normalizer
-from jbn.nn.normalizer import fit
+from jbn.nn.normalizer import fit, fit_stream
 
 SHAPE = (40, 6)
 
@@ -95,3 +95,58 @@ def test_time_stamps_are_not_rounded_to_float32():
 def test_large_whole_numbers_do_not_wrap_around():
     x = 2**40 + 2**38 * np.arange(4)[:, None]
     assert_allclose(fit(x).apply(x), textbook(x.astype(float), x), atol=1e-5)
+
+
+def test_it_divides_by_the_standard_deviation_and_not_by_the_variance():
+    x = np.array([[0.0], [200.0]])  # deviation 100, variance 10,000
+    assert fit(x).apply(x)[:, 0].tolist() == [-1.0, 1.0]
+
+
+@pytest.mark.parametrize("sizes", [[1] * 40, [7, 0, 30, 3], [40]])
+def test_batch_by_batch_it_is_the_same_as_in_one_go(sizes):
+    x = example()
+    ends = np.cumsum(sizes)
+    streamed, whole = fit_stream(iter(np.split(x, ends[:-1]))), fit(x)
+    assert_allclose(streamed.mean, x.mean(0), rtol=1e-12)
+    assert_allclose(1 / streamed.factor, x.std(0), rtol=1e-9)
+    chex.assert_trees_all_close(streamed, whole, rtol=1e-6)
+
+
+def test_a_feature_that_is_constant_over_the_stream_becomes_0():
+    batches = [np.full((size, 1), 0.1) for size in (3, 1, 11)]
+    assert fit_stream(batches).factor.tolist() == [0.0]
+
+
+@pytest.mark.parametrize("convert", [np.asarray, jnp.asarray, lambda y: np.asarray(y, np.float64)])
+def test_invert_undoes_apply(convert):
+    x = example()[:, :4].reshape(40, 2, 2)
+    fitted = fit(x)
+    back = fitted.invert(convert(fitted.apply(x)))
+    assert back.shape == x.shape
+    spread = np.abs(x - x.mean(0)).max(0)
+    assert np.all(np.abs(np.asarray(back) - x) <= 1e-6 * spread + 1e-7 * np.abs(x))
+
+
+def test_invert_gives_a_constant_feature_back():
+    x = np.array([[1.0, 5.0], [3.0, 5.0]])
+    fitted = fit(x)
+    assert fitted.invert(fitted.apply(x)).tolist() == x.tolist()
+
+
+def test_invert_keeps_a_time_stamp_that_float32_would_not():
+    x = 1.7e9 + np.arange(5.0)[:, None]
+    back = fit(x).invert(np.asarray(fit(x).apply(x)))
+    assert_allclose(back, x, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("batches", [[], [np.zeros((0, 2))]])
+def test_without_rows_there_is_nothing_to_fit(batches):
+    with pytest.raises(ValueError, match="a normalizer needs at least one row to fit, but got none"):
+        fit_stream(batches)
+
+
+def test_batches_of_different_features_are_refused():
+    with pytest.raises(
+        ValueError, match=r"all batches have the same features, but got shapes \(2,\) and \(3,\)"
+    ):
+        fit_stream([np.ones((4, 2)), np.ones((4, 3))])

@@ -1,0 +1,383 @@
+"""Parameters, running statistics, and the verbs `train` and `infer` with the parts they are made of."""
+
+import math
+from typing import Any, NamedTuple, overload
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, ArrayLike, Bool, Float
+
+from jbn.nn import channels
+from jbn.nn.channels import ChannelAxis
+from jbn.nn.moments import AxisName, Moments, widen
+from jbn.nn.sums import each, multiply_add
+
+
+class BatchNormParams(NamedTuple):
+    """What the optimiser changes: `scale` (gamma in the paper) and `bias` (beta), `[*channels]` each."""
+
+    scale: Float[Array, "*channels"]
+    bias: Float[Array, "*channels"]
+
+
+class BatchNormStats(NamedTuple):
+    """Running statistics: `mean` and `var`, `[*channels]`, and the weight `count` behind them, a scalar."""
+
+    mean: Float[Array, "*channels"]
+    var: Float[Array, "*channels"]
+    count: Float[Array, ""]
+
+
+def init(
+    features: int | tuple[int, ...], count: ArrayLike = 0.0, *, dtype: jnp.dtype | type | None = None
+) -> tuple[BatchNormParams, BatchNormStats]:
+    """Parameters and running statistics before the first step.
+
+    Args:
+        features: number of channels, or their shape if there are several channel axes.
+        count: weight of the initial statistics (mean 0, variance 1). 0 gives the bias-corrected running average,
+            `1 / (1 - momentum)` the uncorrected one of most frameworks, infinity freezes the statistics.
+        dtype: floating type of all of them, but of `count`, which is never 16 bits wide; JAX's default float if
+            not given.
+
+    Returns:
+        `scale` 1 and `bias` 0; `mean` 0, `var` 1 and `count`.
+
+    Raises:
+        ValueError: no feature, or a negative count.
+
+    >>> params, stats = init(3)
+    >>> params.scale.shape, float(stats.count)
+    ((3,), 0.0)
+    """
+    shape = features if isinstance(features, tuple) else (features,)
+    if not shape or min(shape) < 1:
+        raise ValueError(f"batch norm needs at least one feature, got features={features}")
+    check_number("count", count, 0.0, math.inf)
+    ones, zeros = jnp.ones(shape, dtype), jnp.zeros(shape, dtype)
+    count = jnp.asarray(count, jnp.promote_types(ones.dtype, jnp.float32))
+    return BatchNormParams(ones, zeros), BatchNormStats(zeros, ones, count)
+
+
+def moments(
+    x: Float[Array, "..."],
+    *,
+    mask: Bool[Array, "..."] | None = None,
+    axis_name: AxisName | None = None,
+    channel_axis: ChannelAxis = -1,
+) -> Moments:
+    """Count, mean and squared deviations of a batch over all axes but the channels'.
+
+    `mu = mean(x)`, `m2 = sum((x - mu)^2)`, `sigma^2 = m2 / count`.
+
+    Args:
+        x: `[..., channels]`; 16-bit values are reduced in float32.
+        mask: which entries count: the shape of `x` without its channel axes, or a leading prefix of it.
+        axis_name: a mapped axis whose members are pooled, weighted by their counts.
+        channel_axis: the axis of the channels, or several.
+
+    Returns:
+        The moments, in float32 or wider; all zero where nothing counts.
+
+    Raises:
+        ValueError: a mask or an axis that does not fit, at trace time.
+
+    >>> import jax.numpy as jnp
+    >>> float(moments(jnp.array([[1.0, 3.0]]), channel_axis=0).mean[0])
+    2.0
+    """
+    return Moments.of(x, mask, axis_name=axis_name, channel_axis=channel_axis)
+
+
+def update(
+    stats: BatchNormStats, batch: Moments, *, momentum: ArrayLike = 0.9, ddof: int = 0
+) -> BatchNormStats:
+    """The running statistics after one more batch: an exponentially weighted average with a count.
+
+    `count' = momentum * count + 1`, `mean' = mean + (batch.mean - mean) / count'`, the same for the variance.
+    A batch in which nothing counts changes nothing, nor does any batch where `count` is infinite. A channel whose
+    moments are not finite (a network that diverges) keeps its mean and variance.
+
+    Args:
+        stats: the running statistics so far.
+        batch: moments of the batch.
+        momentum: weight of the OLD value, in [0, 1] (PyTorch's 0.1 is 0.9 here).
+        ddof: 0 for the biased variance `m2 / n` of a batch of n values, 1 for the unbiased `m2 / (n - 1)` that
+            PyTorch keeps. A single value has variance 0 under both.
+
+    Returns:
+        The new statistics, in the types of the old ones.
+
+    Raises:
+        ValueError: a momentum given as a number outside [0, 1].
+
+    >>> import jax.numpy as jnp
+    >>> _, stats = init(1)
+    >>> stats = update(stats, moments(jnp.array([[4.0], [6.0]])))
+    >>> float(stats.mean[0]), float(stats.var[0]), float(stats.count)
+    (5.0, 1.0, 1.0)
+    """
+    check_number("momentum", momentum, 0.0, 1.0)
+    frozen = jnp.isinf(stats.count)
+    count = jnp.where(frozen, stats.count, momentum * jnp.where(frozen, 0, stats.count) + 1)
+    var = batch.variance(ddof)
+    moves = (batch.count > 0) & jnp.isfinite(batch.mean) & jnp.isfinite(var)
+    divisor = each(count, batch.mean)
+    mean = stats.mean + (batch.mean - stats.mean) / divisor
+    return BatchNormStats(
+        mean=jnp.where(moves, mean, stats.mean).astype(stats.mean.dtype),
+        var=jnp.where(moves, stats.var + (var - stats.var) / divisor, stats.var).astype(stats.var.dtype),
+        count=jnp.where(batch.count > 0, count, stats.count).astype(stats.count.dtype),
+    )
+
+
+def normalize(
+    params: BatchNormParams | None,
+    x: Float[Array, "..."],
+    mean: Float[Array, "*channels"],
+    var: Float[Array, "*channels"],
+    *,
+    rest: Float[ArrayLike, "*channels"] = 0.0,
+    epsilon: ArrayLike = 1e-5,
+    channel_axis: ChannelAxis = -1,
+) -> Float[Array, "..."]:
+    """`y = scale * (x - mean - rest) / sqrt(var + epsilon) + bias`, with any statistics.
+
+    Args:
+        params: `scale` and `bias`, `[*channels]`; None leaves the values normalised and no more.
+        x: `[..., channels]`, any floating type.
+        mean: `[*channels]`.
+        var: `[*channels]`.
+        rest: what rounding took away from the mean (`Moments.rest`): it counts where the mean is thousands of
+            deviations.
+        epsilon: added to the variance inside the square root. Where the sum is not positive, y is `bias`.
+        channel_axis: the axis of the channels, or several.
+
+    Returns:
+        `y` in the shape and type of `x`.
+
+    Raises:
+        ValueError: an axis that does not fit, an epsilon below 0 given as a number.
+        AssertionError: statistics or parameters that do not fit the channels.
+
+    >>> import jax.numpy as jnp
+    >>> one = jnp.ones(1)
+    >>> normalize(None, jnp.array([[5.0]]), mean=one, var=4 * one, epsilon=0.0).tolist()
+    [[2.0]]
+    """
+    where = channels.find(x, channel_axis)
+    _assert_shapes(x, where, mean=mean, var=var, **({} if params is None else params._asdict()))
+    factor = inverse_deviation(var, epsilon)
+    if params is not None:
+        factor = factor * params.scale
+    shift = -(rest * factor) if params is None else params.bias - rest * factor
+    wide = widen(x)
+    centre, factor, shift = (value.astype(wide.dtype) for value in (mean, factor, shift))
+    return multiply_add(where.reduced, wide, centre, factor, shift).astype(x.dtype)
+
+
+@overload
+def train(
+    params: BatchNormParams | None,
+    stats: BatchNormStats,
+    x: Float[Array, "..."],
+    *,
+    momentum: ArrayLike = ...,
+    epsilon: ArrayLike = ...,
+    mask: Bool[Array, "..."] | None = ...,
+    axis_name: AxisName | None = ...,
+    channel_axis: ChannelAxis = ...,
+    channel_mask: Bool[Array, "*channels"] | None = ...,
+    ddof: int = ...,
+) -> tuple[Float[Array, "..."], BatchNormStats]: ...
+
+
+@overload
+def train(
+    params: BatchNormParams | None,
+    stats: None,
+    x: Float[Array, "..."],
+    *,
+    momentum: ArrayLike = ...,
+    epsilon: ArrayLike = ...,
+    mask: Bool[Array, "..."] | None = ...,
+    axis_name: AxisName | None = ...,
+    channel_axis: ChannelAxis = ...,
+    channel_mask: Bool[Array, "*channels"] | None = ...,
+    ddof: int = ...,
+) -> tuple[Float[Array, "..."], Moments]: ...
+
+
+def train(
+    params: BatchNormParams | None,
+    stats: BatchNormStats | None,
+    x: Float[Array, "..."],
+    *,
+    momentum: ArrayLike = 0.9,
+    epsilon: ArrayLike = 1e-5,
+    mask: Bool[Array, "..."] | None = None,
+    axis_name: AxisName | None = None,
+    channel_axis: ChannelAxis = -1,
+    channel_mask: Bool[Array, "*channels"] | None = None,
+    ddof: int = 0,
+) -> tuple[Float[Array, "..."], BatchNormStats | Moments]:
+    """Normalises a batch with its own mean and biased variance, and moves the running statistics.
+
+    `mu = mean(x)`, `sigma^2 = mean((x - mu)^2)`, `xhat = (x - mu) / sqrt(sigma^2 + epsilon)`,
+    `y = scale * xhat + bias` (Ioffe and Szegedy 2015, algorithm 1), with mean taken over all axes but the channels';
+    the statistics move as in `update`.
+
+    A constant channel, and every channel of a batch in which only one value counts, comes out as `bias`.
+    A batch in which nothing counts comes out as 0 and moves nothing.
+
+    Args:
+        params: `scale` and `bias`, `[*channels]`; None to leave them out.
+        stats: the running statistics; None to get the moments of the batch instead.
+        x: the batch, `[..., channels]`, any floating type.
+        momentum: weight of the old running statistics, in [0, 1].
+        epsilon: added to the variance inside the square root.
+        mask: which entries count: the shape of `x` without its channel axes, or a leading prefix of it. The others
+            have no influence, may hold NaN, and come out as 0.
+        axis_name: a mapped axis (`vmap`, `shard_map`) over which statistics are pooled by count.
+        channel_axis: the axis of the channels, or several (ascending, as in the shape of `scale`).
+        channel_mask: which channels are no padding, `[*channels]`. The others may hold NaN, come out as 0, and their
+            running statistics stay.
+        ddof: 0 keeps the biased running variance, 1 the unbiased one, as in `update`.
+
+    Returns:
+        `y` in the shape and type of `x`, and the new running statistics.
+
+    Raises:
+        ValueError: fewer than two values a channel where the shape tells, a mask or an axis that does not fit, a
+            momentum outside [0, 1] or an epsilon below 0 given as a number; all at trace time.
+        AssertionError: parameters or statistics that do not fit the channels.
+
+    >>> import jax.numpy as jnp
+    >>> params, stats = init(1)
+    >>> y, stats = train(params, stats, jnp.array([[1.0], [3.0]]), epsilon=0.0)
+    >>> y[:, 0].tolist(), float(stats.mean[0])
+    ([-1.0, 1.0], 2.0)
+    """
+    where = channels.find(x, channel_axis)
+    assert_several_values(x, where, axis_name)
+    if stats is not None:
+        _assert_shapes(x, where, mean=stats.mean, var=stats.var)
+    wide = without_padding(widen(x), where, mask, channel_mask)
+    batch = moments(wide, mask=mask, axis_name=axis_name, channel_axis=channel_axis)
+    y = normalize(
+        params,
+        wide,
+        batch.mean,
+        batch.variance(),
+        rest=batch.rest,
+        epsilon=epsilon,
+        channel_axis=channel_axis,
+    )
+    y = without_padding(y, where, mask, channel_mask).astype(x.dtype)
+    if stats is None:
+        return y, batch
+    moved = update(stats, batch, momentum=momentum, ddof=ddof)
+    return y, moved if channel_mask is None else _only(channel_mask, moved, stats)
+
+
+def infer(
+    params: BatchNormParams | None,
+    stats: BatchNormStats,
+    x: Float[Array, "..."],
+    *,
+    epsilon: ArrayLike = 1e-5,
+    channel_axis: ChannelAxis = -1,
+) -> Float[Array, "..."]:
+    """Normalises with the running statistics: `y = scale * (x - mean) / sqrt(var + epsilon) + bias`.
+
+    Ioffe and Szegedy 2015, algorithm 2. Entries do not influence one another, so a single sample comes out as it
+    does among others.
+
+    Args:
+        params: `scale` and `bias`, `[*channels]`; None to leave them out.
+        stats: the running statistics.
+        x: `[..., channels]`, any floating type; a single sample is as good as a batch.
+        epsilon: as in training.
+        channel_axis: the axis of the channels, or several.
+
+    Returns:
+        `y` in the shape and type of `x`.
+
+    Raises:
+        ValueError: an axis that does not fit, an epsilon below 0 given as a number.
+        AssertionError: parameters or statistics that do not fit the channels.
+
+    >>> import jax.numpy as jnp
+    >>> params, stats = init(2)
+    >>> infer(params, stats, jnp.array([3.0, -1.0]), epsilon=0.0).tolist()
+    [3.0, -1.0]
+    """
+    return normalize(params, x, stats.mean, stats.var, epsilon=epsilon, channel_axis=channel_axis)
+
+
+def inverse_deviation(var: Float[Array, "*channels"], epsilon: ArrayLike) -> Float[Array, "*channels"]:
+    """`1 / sqrt(var + epsilon)`; 0 where the sum is not positive, so that a constant channel has no NaN.
+
+    Divided, not multiplied by `rsqrt`: XLA computes a quotient once a channel, but fuses cheaper operations into the
+    loop over all entries.
+    """
+    check_number("epsilon", epsilon, 0.0, math.inf)
+    total = var + epsilon
+    positive = total > 0
+    return positive.astype(total.dtype) / jnp.sqrt(jnp.where(positive, total, 1))
+
+
+def without_padding(
+    x: Float[Array, "..."],
+    where: channels.Channels,
+    mask: Bool[Array, "..."] | None,
+    channel_mask: Bool[Array, "*channels"] | None,
+) -> Float[Array, "..."]:
+    """0 in place of all that does not count."""
+    if mask is not None:
+        x = jnp.where(where.align(mask, x.shape), x, 0)
+    if channel_mask is not None:
+        _assert_shapes(x, where, channel_mask=channel_mask)
+        x = jnp.where(where.spread(channel_mask), x, 0)
+    return x
+
+
+def assert_several_values(x: Array, where: channels.Channels, axis_name: AxisName | None) -> None:
+    """Batch statistics of fewer than two values say nothing."""
+    values = where.values * (1 if axis_name is None else jax.lax.axis_size(axis_name))
+    if values < 2:
+        raise ValueError(
+            f"batch norm in training needs at least two values a channel, but x of shape {x.shape} has {values}; "
+            "you might need a larger batch, or infer in place of train"
+        )
+
+
+def assert_fits(
+    x: Array, where: channels.Channels, stats: BatchNormStats, params: BatchNormParams | None
+) -> None:
+    """Parameters and statistics have one entry a channel."""
+    _assert_shapes(x, where, mean=stats.mean, var=stats.var, **({} if params is None else params._asdict()))
+
+
+def _only(
+    channel_mask: Bool[Array, "*channels"], moved: BatchNormStats, stats: BatchNormStats
+) -> BatchNormStats:
+    return moved._replace(
+        mean=jnp.where(channel_mask, moved.mean, stats.mean),
+        var=jnp.where(channel_mask, moved.var, stats.var),
+    )
+
+
+def _assert_shapes(x: Array, where: channels.Channels, **values: Any) -> None:
+    for name, value in values.items():
+        message = f"batch norm's {name} must fit channel axis {', '.join(map(str, where.axes))} of {x.shape}"
+        chex.assert_shape(value, where.shape, custom_message=message)
+
+
+def check_number(name: str, value: ArrayLike, low: float, high: float) -> None:
+    """Numbers are checked; traced values cannot be."""
+    if isinstance(value, int | float | np.number) and not low <= value <= high:
+        rule = f"at least {low:g}" if high == math.inf else f"in [{low:g}, {high:g}]"
+        raise ValueError(f"{name} must be {rule}, but got {name}={value}")
