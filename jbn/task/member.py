@@ -1,5 +1,6 @@
 """One member of a population: its state, one segment of training, one evaluation. All pure."""
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -79,11 +80,15 @@ def train_segment(
     size = hyper["batch_size"]
     steps = rows.x.shape[0] // size
 
-    def step(member: Member, index: Int[Array, ""]) -> tuple[Member, Float[Array, ""]]:
+    def step(member: Member, place: tuple[Int[Array, ""], PRNGKeyArray]) -> tuple[Member, Float[Array, ""]]:
+        index, key = place
         batch = jax.tree.map(lambda a: jax.lax.dynamic_slice_in_dim(a, index * size, size), rows)
-        return _train_step(problem, hyper, member, batch, noise, epoch=member.step // steps)
+        return _train_step(problem, hyper, member, batch, key, epoch=member.step // steps)
 
-    member, losses = jax.lax.scan(step, member, jnp.arange(steps))
+    places = jnp.arange(steps)
+    # all keys at once: one key in every step would cost more than half of a small step
+    keys = jax.vmap(functools.partial(jax.random.fold_in, noise))(member.step + places)
+    member, losses = jax.lax.scan(step, member, (places, keys))
     return member, jnp.mean(losses)
 
 
@@ -103,10 +108,8 @@ def evaluate(
 
 
 def _train_step(
-    problem: Problem, hyper: Hyper, member: Member, batch: Rows, noise: PRNGKeyArray, epoch: Int[Array, ""]
+    problem: Problem, hyper: Hyper, member: Member, batch: Rows, key: PRNGKeyArray, epoch: Int[Array, ""]
 ) -> tuple[Member, Float[Array, ""]]:
-    key = jax.random.fold_in(noise, member.step)
-
     def loss(params: PyTree) -> tuple[Float[Array, ""], PyTree]:
         outputs, stats = problem.model.train(
             params, member.stats, batch.x, key=key, hyper=_for_model(problem, hyper), mask=None
