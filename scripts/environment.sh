@@ -1,5 +1,5 @@
 # Sourced by the scripts beside it: makes the project's virtual environment and installs the pinned versions.
-#   use_environment EXTRA    afterwards $python is the environment's interpreter
+#   use_environment EXTRA [FOLDER]    afterwards $python is the environment's interpreter; FOLDER: default .venv
 # The interpreter that makes it comes from PYTHON (default: python3); 3.11 or newer.
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -9,13 +9,13 @@ minor_version() { "$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>
 fail() { echo "error: $*" >&2; exit 2; }
 
 use_environment() {
-  local extra=$1 base=${PYTHON:-python3} version venv=$root/.venv stamp wanted log
+  local extra=$1 base=${PYTHON:-python3} version venv=$root/${2:-.venv} stamp wanted log
   version=$(minor_version "$base") && [ -n "$version" ] || fail "no Python at '$base'; set PYTHON to an interpreter, 3.11 or newer"
   "$base" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
     fail "Python 3.11 or newer is needed, '$base' is $version; set PYTHON to a newer one"
-  # One environment a Python version: the first one made is .venv, others stand beside it.
+  # One environment a Python version: the first one made has the plain name, others stand beside it.
   if [ -x "$venv/bin/python" ] && [ "$(minor_version "$venv/bin/python")" != "$version" ]; then
-    venv=$root/.venv-$version
+    venv=$venv-$version
   fi
   python=$venv/bin/python
   stamp=$venv/.installed-$extra
