@@ -66,12 +66,18 @@ def blocks(language):
     return re.findall(rf"```{language}\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
 
 
-def test_the_readme_s_example_runs(tmp_path, monkeypatch, capsys):
+def test_the_readme_s_first_example_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    (example,) = blocks("python")
+    example = blocks("python")[0]
     assert len(example.splitlines()) <= 25
     exec(compile(example, "README.md", "exec"), {})
     assert "learning_rate" in capsys.readouterr().out
+
+
+def test_the_readme_s_batch_norm_example_runs():
+    names = {}
+    exec(compile(blocks("python")[1], "README.md", "exec"), names)
+    assert names["y"].shape == (4, 16, 28, 28, 16)
 
 
 def test_the_readme_opens_with_the_two_commands():
