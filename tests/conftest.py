@@ -6,6 +6,7 @@ from pathlib import Path
 
 import jax
 import jaxtyping
+import pytest
 
 # Shapes and types in signatures of everything numerical are checked at every call.
 _NUMERICAL = ["jbn.nn", "jbn.engine", "jbn.policies"]
@@ -16,3 +17,10 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 cache = os.environ.get("XDG_CACHE_HOME") or Path(tempfile.gettempdir())
 jax.config.update("jax_compilation_cache_dir", str(Path(cache) / "jbn-tests"))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _programs_of_one_module_at_a_time():
+    """Compiled programs are memory maps, of which a process may have 65,530: a whole run has more."""
+    yield
+    jax.clear_caches()
