@@ -9,7 +9,8 @@ from jaxtyping import Array, ArrayLike, Bool, Float
 
 from jbn.nn import channels
 from jbn.nn.channels import ChannelAxis
-from jbn.nn.sums import Sums, each, sums, sums_about
+from jbn.nn.fusion import each
+from jbn.nn.sums import Sums, sums, sums_about
 
 AxisName = str | tuple[str, ...]
 
@@ -75,16 +76,31 @@ class Moments(NamedTuple):
         shift, first, second = sums_about(where.reduced, x, jax.lax.stop_gradient(mean), mask)
         return _from_sums(count, Sums(shift, *_pooled((first, second), axis_name)))
 
+    @staticmethod
+    def empty(features: int | tuple[int, ...], *, dtype: jnp.dtype | type | None = None) -> "Moments":
+        """Moments of no value at all: where a merge starts.
+
+        Args:
+            features: number of channels, or their shape if there are several channel axes.
+            dtype: floating type of the values; sums are at least float32. JAX's default float if not given.
+        """
+        zeros = widen(jnp.zeros(features, dtype))
+        return Moments(jnp.zeros((), zeros.dtype), zeros, zeros, zeros)
+
     def merge(self, other: "Moments") -> "Moments":
-        """Moments of both sets together (Chan, Golub and LeVeque 1983)."""
+        """Moments of both sets together (Chan, Golub and LeVeque 1983), whichever is first."""
+        swap = other.count > self.count
+        large, small = (
+            jax.tree.map(lambda a, b: jnp.where(swap, b, a), *pair) for pair in ((self, other), (other, self))
+        )
         count = self.count + other.count
-        share = other.count / jnp.maximum(count, 1)
-        delta = (other.mean - self.mean) + (other.rest - self.rest)
+        share = small.count / jnp.maximum(count, 1)
+        delta = (small.mean - large.mean) + (small.rest - large.rest)
         return _rounded(
             count,
-            self.mean,
-            self.rest + delta * share,
-            self.m2 + other.m2 + delta**2 * self.count * share,
+            large.mean,
+            large.rest + delta * share,
+            self.m2 + other.m2 + delta**2 * large.count * share,
         )
 
     def psum(self, axis_name: AxisName) -> "Moments":

@@ -11,7 +11,9 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Bool, Float
+from jaxtyping import Array, Bool, Float
+
+from jbn.nn.fusion import apart, once
 
 _PART = 16
 
@@ -52,11 +54,11 @@ def sums(axes: tuple[int, ...], x: Float[Array, "..."]) -> Sums:
 def _sums_jvp(axes: tuple[int, ...], primals: tuple[Array], tangents: tuple[Array]) -> tuple[Sums, Sums]:
     (x,), (dx,) = primals, tangents
     result = sums(axes, x)
-    deviation = x - _spread(_apart(result.shift), axes)
+    deviation = x - _spread(apart(result.shift), axes)
     return result, Sums(
         shift=jnp.zeros_like(result.shift),
-        first=_once(jnp.sum(dx, axes), result.first),
-        second=_once(2 * jnp.sum(deviation * dx, axes), result.first),
+        first=once(jnp.sum(dx, axes), result.first),
+        second=once(2 * jnp.sum(deviation * dx, axes), result.first),
     )
 
 
@@ -82,7 +84,7 @@ def multiply_add(
     shift: Float[Array, "*channels"],
 ) -> Float[Array, "..."]:
     """`(x - centre) * factor + shift`, with one centre, factor and shift a channel."""
-    centre, factor, shift = (_spread(_once(vector, vector), axes) for vector in (centre, factor, shift))
+    centre, factor, shift = (_spread(once(vector, vector), axes) for vector in (centre, factor, shift))
     return (x - centre) * factor + shift
 
 
@@ -92,9 +94,9 @@ def _multiply_add_jvp(
 ) -> tuple[Array, Array]:
     x, centre, factor, shift = primals
     dx, dcentre, dfactor, dshift = tangents
-    deviation = x - _spread(_apart(_once(centre, centre)), axes)
+    deviation = x - _spread(apart(once(centre, centre)), axes)
     # One vector for centre and shift: its transpose is one sum(dy) for both.
-    dy = dx * _spread(_once(factor, factor), axes) + deviation * _spread(dfactor, axes)
+    dy = dx * _spread(once(factor, factor), axes) + deviation * _spread(dfactor, axes)
     return multiply_add(axes, x, centre, factor, shift), dy + _spread(dshift - dcentre * factor, axes)
 
 
@@ -105,20 +107,10 @@ def _sums(axes: tuple[int, ...], x: Array) -> Sums:
     )
 
 
-def each(number: ArrayLike, known: Float[Array, "*channels"]) -> Float[Array, "*channels"]:
-    """The number once a channel, made with known finite numbers so that XLA cannot tell it is one number.
-
-    By one number XLA does not divide: it multiplies by the reciprocal, in a kernel of its own, and fuses the
-    product with sums that follow, in each loop in another way. What is meant to be one result then differs from
-    loop to loop.
-    """
-    return jnp.asarray(number, known.dtype) + 0 * jax.lax.stop_gradient(known)
-
-
 def _about_a_part(axes: tuple[int, ...], x: Array) -> Sums:
     shift = _mean_of_a_part(axes, x)
     first = jnp.sum(x - _spread(shift, axes), axes)
-    return Sums(shift, first, jnp.sum((x - _spread(_apart(shift), axes)) ** 2, axes))
+    return Sums(shift, first, jnp.sum((x - _spread(apart(shift), axes)) ** 2, axes))
 
 
 def _about_zero_or_a_part(axes: tuple[int, ...], x: Array) -> Sums:
@@ -156,16 +148,3 @@ def _axis_to_cut(axes: tuple[int, ...], x: Array) -> int | None:
 
 def _spread(vector: Array, axes: tuple[int, ...]) -> Array:
     return jax.lax.expand_dims(vector, axes)
-
-
-def _apart(vector: Array) -> Array:
-    """The same, but unknown to XLA: it then fuses a difference into each sum that uses it, and stores none."""
-    return jax.lax.optimization_barrier(vector)
-
-
-def _once(vector: Array, known: Array) -> Array:
-    """The same, divided by a 1 that XLA cannot tell (made of known numbers).
-
-    A quotient it computes once a channel, anything cheaper again for every entry.
-    """
-    return vector / each(1, known)

@@ -250,7 +250,8 @@ def population():
 
 
 def dropout_step(epochs=20):
-    """What dropout adds to a training step of 64-64-64-10, batch 64, Adam."""
+    """What dropout adds to a training step of 64-64-64-10, batch 64, Adam, on one core (as sweeps train)."""
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:1])
     task = jbn.Task(model=jbn.mlp(layers=2, hidden_units=64), data=jbn.data.digits())
     known, rows, key = task.hyperparameters, task.arrays().train, jax.random.key(0)
     fixed = tuple(
@@ -261,7 +262,10 @@ def dropout_step(epochs=20):
     def train(traced, rows):
         hyper = bind(Structure(fixed), traced)
         start = members.init(task.problem, hyper, key, rows)
-        segment = lambda state, _: members.train_segment(task.problem, hyper, state, rows, key)  # noqa: E731
+
+        def segment(state, _):
+            return members.train_segment(task.problem, hyper, state, rows, key)
+
         return jax.lax.scan(segment, start, None, length=epochs)
 
     runs = {}
@@ -278,11 +282,16 @@ def dropout_step(epochs=20):
     return {"us": us, "share_a_layer": layer}
 
 
-def layers_with_kept_memory():
-    """The table of shapes from a process in which the C library returns no memory to the system."""
-    kept = {"MALLOC_MMAP_THRESHOLD_": str(1 << 30), "MALLOC_TRIM_THRESHOLD_": str(1 << 34)}
+PARTS = {"layers": layers, "dropout": dropout_step}
+# the C library returns no memory to the system
+KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(1 << 30), "MALLOC_TRIM_THRESHOLD_": str(1 << 34)}
+
+
+def in_a_process(part, **environment):
+    """The result of one of the parts, from a process of its own."""
     with tempfile.NamedTemporaryFile() as file:
-        subprocess.run([sys.executable, __file__, file.name], env={**os.environ, **kept}, check=True)
+        arguments = [sys.executable, __file__, part, file.name]
+        subprocess.run(arguments, env={**os.environ, **environment}, check=True)
         return json.load(file)
 
 
@@ -319,17 +328,17 @@ def draw(result):
 def main():
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     if sys.argv[1:]:
-        with open(sys.argv[1], "w") as file:
-            json.dump(layers(), file)
+        with open(sys.argv[2], "w") as file:
+            json.dump(PARTS[sys.argv[1]](), file)
         return
     result = {
         "accuracy": accuracy(),
         "population": population(),
-        "dropout": dropout_step(),
+        "dropout": in_a_process("dropout"),
         "layers": layers(),
     }
     print("\nthe same, memory kept")
-    result["layers, memory kept"] = layers_with_kept_memory()
+    result["layers, memory kept"] = in_a_process("layers", **KEEP_MEMORY)
     result["peers"] = {"torch": torch.__version__, "flax": importlib.metadata.version("flax")}
     write("batch_norm", result)
     draw(result)

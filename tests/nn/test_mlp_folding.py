@@ -26,8 +26,10 @@ def network(batch_norm, bias, hyper):
             return BatchNormStats(mean.astype(np.float32), var.astype(np.float32), node.count)
         return node
 
-    is_leaf = lambda node: isinstance(node, BatchNormParams | BatchNormStats)  # noqa: E731
-    params, stats = jax.tree.map(jnp.asarray, jax.tree.map(moved, (params, stats), is_leaf=is_leaf))
+    def is_layer(node):
+        return isinstance(node, BatchNormParams | BatchNormStats)
+
+    params, stats = jax.tree.map(jnp.asarray, jax.tree.map(moved, (params, stats), is_leaf=is_layer))
     return model, params, stats, hyper, jnp.asarray(rng.normal(size=(ROWS, FEATURES)), jnp.float32)
 
 

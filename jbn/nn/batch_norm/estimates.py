@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import ArrayLike, PyTree
 
-from jbn.nn.batch_norm.core import BatchNormStats, update
+from jbn.nn.batch_norm.parts import BatchNormStats, update
 from jbn.nn.moments import Moments
 
 
@@ -19,8 +19,8 @@ def collect(train: Callable[[PyTree, Any], PyTree], stats: PyTree, batches: Iter
 
     Args:
         train: `train(stats, batch) -> stats` with the final parameters: the network's training verb, of which
-            only the statistics are wanted. It is called with None in place of every layer's running
-            statistics, which makes `batch_norm.train` return the moments of the batch.
+            only the statistics are wanted. It is called with the `Moments` of nothing in place of every
+            layer's running statistics, with which `batch_norm.train` merges those of the batch.
         stats: the network's running statistics, only for their structure.
         batches: any number of batches, at least one.
 
@@ -42,7 +42,7 @@ def collect(train: Callable[[PyTree, Any], PyTree], stats: PyTree, batches: Iter
     >>> float(exact.mean[0]), float(exact.var[0])
     (4.0, 5.0)
     """
-    nothing = _map(lambda _: None, stats)
+    nothing = _map(lambda running: Moments.empty(running.mean.shape, dtype=running.mean.dtype), stats)
     moments = [train(nothing, batch) for batch in batches]
     if not moments:
         raise ValueError("statistics need at least one batch, but got none")

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
 from jbn.nn import channels
-from jbn.nn.batch_norm.core import BatchNormParams, BatchNormStats, assert_fits, inverse_deviation
+from jbn.nn.batch_norm.parts import BatchNormParams, BatchNormStats, assert_fits, inverse_deviation
 
 
 def fold(

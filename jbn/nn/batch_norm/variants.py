@@ -7,22 +7,18 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Float
 
 from jbn.nn import channels
-from jbn.nn.batch_norm.core import (
+from jbn.nn.batch_norm.estimates import replay
+from jbn.nn.batch_norm.parts import (
     BatchNormParams,
     BatchNormStats,
     assert_fits,
-    assert_several_values,
     check_number,
     inverse_deviation,
-    moments,
-    normalize,
-    train,
     update,
-    without_padding,
 )
-from jbn.nn.batch_norm.estimates import replay
+from jbn.nn.batch_norm.verbs import enter, train
 from jbn.nn.channels import ChannelAxis
-from jbn.nn.moments import AxisName, Moments, widen
+from jbn.nn.moments import AxisName, Moments
 
 
 def train_ghost(
@@ -83,7 +79,8 @@ def train_ghost(
         mask = jnp.broadcast_to(mask, len(x)) if mask.ndim == 0 else mask
 
     def one(x: Array, mask: Array | None) -> tuple[Array, Moments]:
-        return train(params, None, x, epsilon=epsilon, mask=mask, channel_axis=where.axes)
+        nothing = Moments.empty(where.shape, dtype=stats.mean.dtype)
+        return train(params, nothing, x, epsilon=epsilon, mask=mask, channel_axis=where.axes)
 
     whole = len(x) // group_size * group_size
     outputs = []
@@ -150,23 +147,11 @@ def train_renormalized(
     """
     check_number("r_max", r_max, 1.0, math.inf)
     check_number("d_max", d_max, 0.0, math.inf)
-    where = channels.find(x, channel_axis)
-    assert_fits(x, where, stats, params)
-    assert_several_values(x, where, axis_name)
-    wide = without_padding(widen(x), where, mask, None)
-    batch = moments(wide, mask=mask, axis_name=axis_name, channel_axis=channel_axis)
-    y = normalize(
-        _corrected(params, stats, batch, r_max, d_max, epsilon),
-        wide,
-        batch.mean,
-        batch.variance(),
-        rest=batch.rest,
-        epsilon=epsilon,
-        channel_axis=channel_axis,
-    )
-    return without_padding(y, where, mask, None).astype(x.dtype), update(
-        stats, batch, momentum=momentum, ddof=ddof
-    )
+    batch = enter(x, mask, axis_name, channel_axis)
+    assert_fits(x, batch.channels, stats, params)
+    moved = update(stats, batch.moments, momentum=momentum, ddof=ddof)
+    corrected = _corrected(params, stats, batch.moments, r_max, d_max, epsilon)
+    return batch.leave(corrected, x.dtype, epsilon, moved), moved
 
 
 def _corrected(

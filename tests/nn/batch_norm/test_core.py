@@ -160,7 +160,7 @@ def test_layouts_differ_in_nothing_but_the_layout(layout):
 def test_training_takes_the_rest_of_the_mean_off_too(shape):
     """At 1e4 deviations from 0 the mean rounds by up to 5e-4 of a deviation."""
     x = np.random.default_rng(0).normal(1e4, 1, shape).astype(np.float32)
-    y, _ = train(None, None, x)
+    y, _ = train(None, Moments.empty(3), x)
     assert_allclose(y, textbook(None, x, *mean_and_variance(x), 1e-5), atol=5e-6)
 
 
@@ -195,7 +195,7 @@ def test_inference_by_hand():
 
 def test_statistics_per_position_by_hand():
     x = jnp.array([[[1.0, 0.0], [5.0, 6.0]], [[3.0, 4.0], [5.0, 2.0]]])  # [batch, 2, 2]
-    y, batch = train(None, None, x, epsilon=0.0, channel_axis=(1, 2))
+    y, batch = train(None, Moments.empty((2, 2)), x, epsilon=0.0, channel_axis=(1, 2))
     assert batch.mean.tolist() == [[2, 2], [5, 4]]
     assert batch.variance().tolist() == [[1, 4], [0, 4]]
     assert_allclose(y, [[[-1, -1], [0, 1]], [[1, 1], [0, -1]]], rtol=1e-6)
@@ -266,9 +266,9 @@ def test_without_params_outputs_have_mean_0_and_variance_1(layout):
 
 
 @layouts
-def test_without_stats_training_returns_the_moments_of_the_batch(layout):
+def test_with_moments_of_nothing_training_returns_the_moments_of_the_batch(layout):
     (params, stats, x), axis = example(layout)
-    y, batch = train(params, None, x, channel_axis=axis)
+    y, batch = train(params, Moments.empty(stats.mean.shape), x, channel_axis=axis)
     assert isinstance(batch, Moments)
     with_stats, after = train(params, stats, x, momentum=0.7, channel_axis=axis)
     assert_allclose(y, with_stats, atol=1e-6)

@@ -82,9 +82,16 @@ def test_training_needs_two_values_a_channel(shape, channel_axis, values):
     assert str(error.value).endswith("a larger batch, or infer in place of train")
 
 
-def test_without_stats_two_values_are_needed_as_well():
+def test_for_moments_two_values_are_needed_as_well():
     with pytest.raises(ValueError, match=r"needs at least two values a channel"):
-        train(None, None, X[:1])
+        train(None, Moments.empty(CHANNELS), X[:1])
+
+
+def test_moments_must_fit_the_channels_too():
+    wide = Moments.empty(CHANNELS)
+    for wrong in (wide._replace(mean=jnp.zeros(CHANNELS + 1)), wide._replace(m2=jnp.zeros(CHANNELS + 1))):
+        with pytest.raises(AssertionError, match=r"batch norm's (mean|m2) must fit channel axis 1"):
+            batch_norm.train(None, wrong, jnp.asarray(X))
 
 
 @pytest.mark.parametrize("shape", [(2, CHANNELS), (1, 2, 1, CHANNELS), (1, 1, 2, CHANNELS)])

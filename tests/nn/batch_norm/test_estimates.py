@@ -245,6 +245,21 @@ def test_moments_written_down_without_a_rest_are_as_good():
 # what the statistics are for
 
 
+def test_training_with_moments_in_a_scan_ends_with_the_population():
+    x = np.random.default_rng(3).normal([50.0, -2.0], [1.0, 3.0], (6, 16, 2)).astype(np.float32)
+    params, _ = batch_norm.init(2)
+
+    def step(moments, batch):
+        return batch_norm.train(params, moments, batch)[::-1]
+
+    whole, y = jax.jit(lambda start, x: jax.lax.scan(step, start, x))(Moments.empty(2), x)
+    chex.assert_trees_all_equal_shapes_and_dtypes(whole, Moments.empty(2))
+    exact = x.reshape(-1, 2).astype(np.float64)
+    assert_allclose(whole.mean, exact.mean(0), rtol=1e-6)
+    assert_allclose(whole.variance(), exact.var(0), rtol=1e-5)
+    assert_allclose(y[2], batch_norm.train(params, Moments.empty(2), jnp.asarray(x[2]))[0], atol=1e-5)
+
+
 def test_a_layer_infers_with_any_of_them():
     z = inputs_of_layers()[0][0]
     norm = parameters()[0]["norm"]

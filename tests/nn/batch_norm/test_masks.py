@@ -11,7 +11,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from jbn import batch_norm
-from jbn.nn.batch_norm import BatchNormParams, BatchNormStats
+from jbn.nn.batch_norm import BatchNormParams, BatchNormStats, Moments
 
 CHANNELS = 3
 EPSILON = 1e-3
@@ -118,7 +118,7 @@ def test_masked_outputs_are_exact_far_from_zero(shape):
     params = BatchNormParams(np.ones(CHANNELS, np.float32), np.zeros(CHANNELS, np.float32))
     for seed in range(5):
         mask = np.random.default_rng(seed).random(shape[:-1]) < 0.6
-        y, _ = train(params, None, x, epsilon=EPSILON, mask=mask)
+        y, _ = train(params, Moments.empty(CHANNELS), x, epsilon=EPSILON, mask=mask)
         assert_allclose(y, expected_outputs(params, x, mask, -1), atol=5e-6)
 
 
@@ -256,7 +256,7 @@ def test_channels_on_several_axes_are_padded_in_their_shape():
 
 def test_moments_of_padded_channels_are_finite():
     wide, narrow, real, _ = padded_example("dense")
-    _, batch = train(wide[0], None, wide[2], channel_mask=real)
+    _, batch = train(wide[0], Moments.empty(5), wide[2], channel_mask=real)
     chex.assert_tree_all_finite(batch)
     assert_allclose(batch.mean[real], narrow[2].mean(0, np.float64), rtol=1e-5, atol=1e-6)
 

@@ -1,18 +1,18 @@
-"""Parameters, running statistics, and the verbs `train` and `infer` with the parts they are made of."""
+"""Parameters, running statistics, and the parts that the verbs are made of: moments, update, normalize."""
 
 import math
-from typing import Any, NamedTuple, overload
+from typing import Any, NamedTuple
 
 import chex
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float
 
 from jbn.nn import channels
 from jbn.nn.channels import ChannelAxis
+from jbn.nn.fusion import each
 from jbn.nn.moments import AxisName, Moments, widen
-from jbn.nn.sums import each, multiply_add
+from jbn.nn.sums import multiply_add
 
 
 class BatchNormParams(NamedTuple):
@@ -168,7 +168,7 @@ def normalize(
     [[2.0]]
     """
     where = channels.find(x, channel_axis)
-    _assert_shapes(x, where, mean=mean, var=var, **({} if params is None else params._asdict()))
+    assert_shapes(x, where, mean=mean, var=var, **({} if params is None else params._asdict()))
     factor = inverse_deviation(var, epsilon)
     if params is not None:
         factor = factor * params.scale
@@ -176,145 +176,6 @@ def normalize(
     wide = widen(x)
     centre, factor, shift = (value.astype(wide.dtype) for value in (mean, factor, shift))
     return multiply_add(where.reduced, wide, centre, factor, shift).astype(x.dtype)
-
-
-@overload
-def train(
-    params: BatchNormParams | None,
-    stats: BatchNormStats,
-    x: Float[Array, "..."],
-    *,
-    momentum: ArrayLike = ...,
-    epsilon: ArrayLike = ...,
-    mask: Bool[Array, "..."] | None = ...,
-    axis_name: AxisName | None = ...,
-    channel_axis: ChannelAxis = ...,
-    channel_mask: Bool[Array, "*channels"] | None = ...,
-    ddof: int = ...,
-) -> tuple[Float[Array, "..."], BatchNormStats]: ...
-
-
-@overload
-def train(
-    params: BatchNormParams | None,
-    stats: None,
-    x: Float[Array, "..."],
-    *,
-    momentum: ArrayLike = ...,
-    epsilon: ArrayLike = ...,
-    mask: Bool[Array, "..."] | None = ...,
-    axis_name: AxisName | None = ...,
-    channel_axis: ChannelAxis = ...,
-    channel_mask: Bool[Array, "*channels"] | None = ...,
-    ddof: int = ...,
-) -> tuple[Float[Array, "..."], Moments]: ...
-
-
-def train(
-    params: BatchNormParams | None,
-    stats: BatchNormStats | None,
-    x: Float[Array, "..."],
-    *,
-    momentum: ArrayLike = 0.9,
-    epsilon: ArrayLike = 1e-5,
-    mask: Bool[Array, "..."] | None = None,
-    axis_name: AxisName | None = None,
-    channel_axis: ChannelAxis = -1,
-    channel_mask: Bool[Array, "*channels"] | None = None,
-    ddof: int = 0,
-) -> tuple[Float[Array, "..."], BatchNormStats | Moments]:
-    """Normalises a batch with its own mean and biased variance, and moves the running statistics.
-
-    `mu = mean(x)`, `sigma^2 = mean((x - mu)^2)`, `xhat = (x - mu) / sqrt(sigma^2 + epsilon)`,
-    `y = scale * xhat + bias` (Ioffe and Szegedy 2015, algorithm 1), with mean taken over all axes but the channels';
-    the statistics move as in `update`.
-
-    A constant channel, and every channel of a batch in which only one value counts, comes out as `bias`.
-    A batch in which nothing counts comes out as 0 and moves nothing.
-
-    Args:
-        params: `scale` and `bias`, `[*channels]`; None to leave them out.
-        stats: the running statistics; None to get the moments of the batch instead.
-        x: the batch, `[..., channels]`, any floating type.
-        momentum: weight of the old running statistics, in [0, 1].
-        epsilon: added to the variance inside the square root.
-        mask: which entries count: the shape of `x` without its channel axes, or a leading prefix of it. The others
-            have no influence, may hold NaN, and come out as 0.
-        axis_name: a mapped axis (`vmap`, `shard_map`) over which statistics are pooled by count.
-        channel_axis: the axis of the channels, or several (ascending, as in the shape of `scale`).
-        channel_mask: which channels are no padding, `[*channels]`. The others may hold NaN, come out as 0, and their
-            running statistics stay.
-        ddof: 0 keeps the biased running variance, 1 the unbiased one, as in `update`.
-
-    Returns:
-        `y` in the shape and type of `x`, and the new running statistics.
-
-    Raises:
-        ValueError: fewer than two values a channel where the shape tells, a mask or an axis that does not fit, a
-            momentum outside [0, 1] or an epsilon below 0 given as a number; all at trace time.
-        AssertionError: parameters or statistics that do not fit the channels.
-
-    >>> import jax.numpy as jnp
-    >>> params, stats = init(1)
-    >>> y, stats = train(params, stats, jnp.array([[1.0], [3.0]]), epsilon=0.0)
-    >>> y[:, 0].tolist(), float(stats.mean[0])
-    ([-1.0, 1.0], 2.0)
-    """
-    where = channels.find(x, channel_axis)
-    assert_several_values(x, where, axis_name)
-    if stats is not None:
-        _assert_shapes(x, where, mean=stats.mean, var=stats.var)
-    wide = without_padding(widen(x), where, mask, channel_mask)
-    batch = moments(wide, mask=mask, axis_name=axis_name, channel_axis=channel_axis)
-    y = normalize(
-        params,
-        wide,
-        batch.mean,
-        batch.variance(),
-        rest=batch.rest,
-        epsilon=epsilon,
-        channel_axis=channel_axis,
-    )
-    y = without_padding(y, where, mask, channel_mask).astype(x.dtype)
-    if stats is None:
-        return y, batch
-    moved = update(stats, batch, momentum=momentum, ddof=ddof)
-    return y, moved if channel_mask is None else _only(channel_mask, moved, stats)
-
-
-def infer(
-    params: BatchNormParams | None,
-    stats: BatchNormStats,
-    x: Float[Array, "..."],
-    *,
-    epsilon: ArrayLike = 1e-5,
-    channel_axis: ChannelAxis = -1,
-) -> Float[Array, "..."]:
-    """Normalises with the running statistics: `y = scale * (x - mean) / sqrt(var + epsilon) + bias`.
-
-    Ioffe and Szegedy 2015, algorithm 2. Entries do not influence one another, so a single sample comes out as it
-    does among others.
-
-    Args:
-        params: `scale` and `bias`, `[*channels]`; None to leave them out.
-        stats: the running statistics.
-        x: `[..., channels]`, any floating type; a single sample is as good as a batch.
-        epsilon: as in training.
-        channel_axis: the axis of the channels, or several.
-
-    Returns:
-        `y` in the shape and type of `x`.
-
-    Raises:
-        ValueError: an axis that does not fit, an epsilon below 0 given as a number.
-        AssertionError: parameters or statistics that do not fit the channels.
-
-    >>> import jax.numpy as jnp
-    >>> params, stats = init(2)
-    >>> infer(params, stats, jnp.array([3.0, -1.0]), epsilon=0.0).tolist()
-    [3.0, -1.0]
-    """
-    return normalize(params, x, stats.mean, stats.var, epsilon=epsilon, channel_axis=channel_axis)
 
 
 def inverse_deviation(var: Float[Array, "*channels"], epsilon: ArrayLike) -> Float[Array, "*channels"]:
@@ -329,48 +190,16 @@ def inverse_deviation(var: Float[Array, "*channels"], epsilon: ArrayLike) -> Flo
     return positive.astype(total.dtype) / jnp.sqrt(jnp.where(positive, total, 1))
 
 
-def without_padding(
-    x: Float[Array, "..."],
-    where: channels.Channels,
-    mask: Bool[Array, "..."] | None,
-    channel_mask: Bool[Array, "*channels"] | None,
-) -> Float[Array, "..."]:
-    """0 in place of all that does not count."""
-    if mask is not None:
-        x = jnp.where(where.align(mask, x.shape), x, 0)
-    if channel_mask is not None:
-        _assert_shapes(x, where, channel_mask=channel_mask)
-        x = jnp.where(where.spread(channel_mask), x, 0)
-    return x
-
-
-def assert_several_values(x: Array, where: channels.Channels, axis_name: AxisName | None) -> None:
-    """Batch statistics of fewer than two values say nothing."""
-    values = where.values * (1 if axis_name is None else jax.lax.axis_size(axis_name))
-    if values < 2:
-        raise ValueError(
-            f"batch norm in training needs at least two values a channel, but x of shape {x.shape} has {values}; "
-            "you might need a larger batch, or infer in place of train"
-        )
-
-
 def assert_fits(
-    x: Array, where: channels.Channels, stats: BatchNormStats, params: BatchNormParams | None
+    x: Array, where: channels.Channels, stats: BatchNormStats | Moments, params: BatchNormParams | None
 ) -> None:
     """Parameters and statistics have one entry a channel."""
-    _assert_shapes(x, where, mean=stats.mean, var=stats.var, **({} if params is None else params._asdict()))
+    spread = {"m2": stats.m2} if isinstance(stats, Moments) else {"var": stats.var}
+    assert_shapes(x, where, mean=stats.mean, **spread, **({} if params is None else params._asdict()))
 
 
-def _only(
-    channel_mask: Bool[Array, "*channels"], moved: BatchNormStats, stats: BatchNormStats
-) -> BatchNormStats:
-    return moved._replace(
-        mean=jnp.where(channel_mask, moved.mean, stats.mean),
-        var=jnp.where(channel_mask, moved.var, stats.var),
-    )
-
-
-def _assert_shapes(x: Array, where: channels.Channels, **values: Any) -> None:
+def assert_shapes(x: Array, where: channels.Channels, **values: Any) -> None:
+    """Each of the named values has one entry a channel."""
     for name, value in values.items():
         message = f"batch norm's {name} must fit channel axis {', '.join(map(str, where.axes))} of {x.shape}"
         chex.assert_shape(value, where.shape, custom_message=message)
