@@ -85,7 +85,7 @@ class _Folder(Recorder):
     def _table(self, history: History) -> None:
         now = standing(history, self._seeds)
         ids = np.arange(len(now.status))
-        self._store.write_table(ids, now.status, now.steps, now.validation_accuracy, now.validation_loss)
+        self._store.write_table(ids, **now._asdict())
 
 
 @contextlib.contextmanager
@@ -108,7 +108,7 @@ def recorder(
         "task": {
             "model": task.model.name,
             "data": repr(task.data),
-            "optimizer": task.optimizer,
+            "optimizer": task.problem.optimizer.name,
             "loss": task.loss,
             "defaults": task.defaults(),
         },

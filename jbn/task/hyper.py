@@ -10,7 +10,7 @@ import numpy as np
 
 from jbn.errors import InputError, did_you_mean
 from jbn.nn.model import Hyper, HyperParameter, Padded
-from jbn.task.optimizers import Beta
+from jbn.task.transforms import Beta
 
 Traced = Mapping[str, Any]
 

@@ -1,40 +1,34 @@
-"""Optimisers whose every number may be a traced scalar, and the learning rate's decay."""
+"""Optimisers, those that have a name, what a space may vary of them, and the learning rate's decay."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
 import optax
-from jaxtyping import Array, ArrayLike, Float, Int
+from jaxtyping import Array, Float, Int
 
 from jbn.errors import InputError, did_you_mean
 from jbn.nn.model import Hyper, HyperParameter
-from jbn.task.packing import packed
+from jbn.task import transforms
+from jbn.task.transforms import Beta as Beta
 
-
-class Beta(NamedTuple):
-    """A weight of an exponentially weighted average and its complement, exact where beta is close to 1.
-
-    In float32, 1 - 0.99999 is 0.14 % off; so `complement` is computed in float64 before both are rounded.
-    """
-
-    value: Float[Array, ""]
-    complement: Float[Array, ""]
+Transform = Callable[[Hyper, Float[Array, ""]], optax.GradientTransformation]
 
 
 class Optimizer(NamedTuple):
-    """An optimiser by name.
+    """An optimiser; hashable.
 
     Args:
-        name: as given to a task.
+        name: as given to a task, or for tables.
         hyperparameters: what a space may vary.
         transform: `transform(hyper, learning_rate)` gives the gradient transformation, from traced scalars.
+        elementwise: whether an entry's update depends on its own gradients and its own value alone, and stays 0
+            where these are 0, so that padding with zeros is exact; None if nobody knows.
     """
 
     name: str
     hyperparameters: tuple[HyperParameter, ...]
-    transform: Callable[[Hyper, Float[Array, ""]], optax.GradientTransformation]
+    transform: Transform
+    elementwise: bool | None = None
 
 
 def decayed(hyper: Hyper, epoch: Int[Array, ""]) -> Float[Array, ""]:
@@ -42,86 +36,59 @@ def decayed(hyper: Hyper, epoch: Int[Array, ""]) -> Float[Array, ""]:
     return hyper["learning_rate"] / (1 + hyper["decay_rate"] * epoch)
 
 
-def adam(hyper: Hyper, learning_rate: Float[Array, ""]) -> optax.GradientTransformation:
-    """Adam (Kingma and Ba 2015, algorithm 1).
-
-    `m = beta1 m + (1 - beta1) g`, `v = beta2 v + (1 - beta2) g^2`, `mhat = m / (1 - beta1^t)`,
-    `vhat = v / (1 - beta2^t)`, `update = -learning_rate * mhat / (sqrt(vhat) + epsilon)`.
-
-    Optax has the same recurrence, but takes 1 - beta in float32; here both come in as a `Beta`, and
-    `1 - beta^t = -expm1(t log1p(-(1 - beta)))`.
-
-    Args:
-        hyper: `beta1` and `beta2` as `Beta`, `epsilon` a scalar.
-        learning_rate: of this step.
-    """
-    beta1, beta2, epsilon = hyper["beta1"], hyper["beta2"], hyper["epsilon"]
-
-    def init(params: optax.Params) -> optax.ScaleByAdamState:
-        zeros = jax.tree.map(jnp.zeros_like, params)
-        return optax.ScaleByAdamState(jnp.zeros((), jnp.int32), mu=zeros, nu=zeros)
-
-    def update(
-        gradient: optax.Updates, state: optax.ScaleByAdamState, params: optax.Params | None = None
-    ) -> tuple[optax.Updates, optax.ScaleByAdamState]:
-        del params
-        count = state.count + 1
-        mean = jax.tree.map(lambda m, g: beta1.value * m + beta1.complement * g, state.mu, gradient)
-        square = jax.tree.map(lambda v, g: beta2.value * v + beta2.complement * g**2, state.nu, gradient)
-        rate = learning_rate / _one_minus_power(beta1, count)
-        scale = 1 / _one_minus_power(beta2, count)
-        updates = jax.tree.map(lambda m, v: -rate * m / (_sqrt(v * scale) + epsilon), mean, square)
-        return updates, optax.ScaleByAdamState(count, mu=mean, nu=square)
-
-    return packed(optax.GradientTransformation(init, update))
-
-
-def sgd(hyper: Hyper, learning_rate: Float[Array, ""]) -> optax.GradientTransformation:
-    """Gradient descent with momentum: `m = optimizer_momentum m + g`, `update = -learning_rate m`."""
-    return optax.sgd(learning_rate, momentum=hyper["optimizer_momentum"])
-
-
-def _one_minus_power(beta: Beta, count: Int[Array, ""]) -> Float[Array, ""]:
-    return -jnp.expm1(count * jnp.log1p(-beta.complement))
-
-
-def _sqrt(x: Float[Array, "..."]) -> Float[Array, "..."]:
-    """The square root with derivative 0 at 0: an input that is constant has gradients of exactly 0."""
-    positive = x > 0
-    return jnp.where(positive, jnp.sqrt(jnp.where(positive, x, 1)), 0)
-
-
 def _traced(name: str, default: float, **limits: Any) -> HyperParameter:
     return HyperParameter(name, "traced", default, **limits)
 
 
-_SCHEDULE = (
-    _traced("learning_rate", 1e-3, low=0),
-    _traced("decay_rate", 0.0, low=0),
+def _beta(name: str, default: float) -> HyperParameter:
+    return _traced(name, default, low=0, high=1, open_high=True, complement=True)
+
+
+def _momentum(default: float, off: float | None = None) -> HyperParameter:
+    return _traced("optimizer_momentum", default, low=0, high=1, open_high=True, off=off)
+
+
+LEARNING_RATE = _traced("learning_rate", 1e-3, low=0)
+DECAY_RATE = _traced("decay_rate", 0.0, low=0)
+_SCHEDULE = (LEARNING_RATE, DECAY_RATE)
+_EPSILON = _traced("epsilon", 1e-8, low=0, open_low=True)
+_WEIGHT_DECAY = _traced("weight_decay", 1e-4, low=0)
+_ADAM = (*_SCHEDULE, _beta("beta1", 0.9), _beta("beta2", 0.999), _EPSILON)
+_LION = (
+    LEARNING_RATE._replace(default=1e-4),  # every entry moves by it, whatever its gradient
+    DECAY_RATE,
+    _beta("beta1", 0.9),
+    _beta("beta2", 0.99),
+    _WEIGHT_DECAY._replace(default=1e-3),
 )
 
 OPTIMIZERS: Mapping[str, Optimizer] = {
-    "adam": Optimizer(
-        "adam",
-        (
-            *_SCHEDULE,
-            _traced("beta1", 0.9, low=0, high=1, open_high=True, complement=True),
-            _traced("beta2", 0.999, low=0, high=1, open_high=True, complement=True),
-            _traced("epsilon", 1e-8, low=0, open_low=True),
+    own.name: own
+    for own in (
+        Optimizer("adam", _ADAM, transforms.adam, elementwise=True),
+        Optimizer("adamw", (*_ADAM, _WEIGHT_DECAY), transforms.adamw, elementwise=True),
+        Optimizer("lion", _LION, transforms.lion, elementwise=True),
+        Optimizer(
+            "rmsprop",
+            (*_SCHEDULE, _beta("beta2", 0.9), _EPSILON, _momentum(0.0, off=0.0)),
+            transforms.rmsprop,
+            elementwise=True,
         ),
-        adam,
-    ),
-    "sgd": Optimizer(
-        "sgd", (*_SCHEDULE, _traced("optimizer_momentum", 0.9, low=0, high=1, open_high=True)), sgd
-    ),
+        Optimizer("sgd", (*_SCHEDULE, _momentum(0.9)), transforms.sgd, elementwise=True),
+    )
 }
 
 
-def optimizer(name: str) -> Optimizer:
-    """The optimiser of that name."""
+def named(name: Any) -> Optimizer:
+    """The optimiser of that name; what is an `Optimizer` already comes back as it is."""
+    if isinstance(name, Optimizer):
+        return name
+    if not isinstance(name, str):
+        raise InputError(
+            f"optimizer must be a name ({', '.join(OPTIMIZERS)}) or what jbn.optimizer returns, "
+            f"but got {type(name).__name__}; wrap what makes it: "
+            f"jbn.optimizer(lambda learning_rate: optax.adam(learning_rate))"
+        )
     if name not in OPTIMIZERS:
         raise InputError(f"unknown optimizer {name!r}: {did_you_mean(name, OPTIMIZERS)}")
     return OPTIMIZERS[name]
-
-
-__all__ = ["OPTIMIZERS", "ArrayLike", "Beta", "Optimizer", "adam", "decayed", "optimizer", "sgd"]

@@ -16,7 +16,7 @@ from jbn.task import hyper as hyper_module
 from jbn.task.data import Data, Part
 from jbn.task.losses import loss
 from jbn.task.member import Problem, Rows
-from jbn.task.optimizers import optimizer
+from jbn.task.optimizers import Optimizer, named
 
 BATCH_SIZE = HyperParameter("batch_size", "compiled", 64, low=2, whole=True)
 
@@ -37,11 +37,11 @@ class Task:
     Args:
         model: three pure functions, e.g. `jbn.mlp()`.
         data: training, validation and test part, e.g. `jbn.data.digits()`.
-        optimizer: "adam" or "sgd".
+        optimizer: "adam", "adamw", "lion", "rmsprop" or "sgd", or one of your own, made by `jbn.optimizer`.
         loss: "cross_entropy".
 
     Raises:
-        InputError: an unknown optimiser or loss.
+        InputError: an unknown optimiser or loss, or an optimiser with a hyper-parameter of the model's name.
 
     >>> import jbn
     >>> task = jbn.Task(model=jbn.mlp(), data=jbn.data.digits(), optimizer="adam", loss="cross_entropy")
@@ -51,16 +51,22 @@ class Task:
 
     model: Model
     data: Data
-    optimizer: str = "adam"
+    optimizer: str | Optimizer = "adam"
     loss: str = "cross_entropy"
 
     def __post_init__(self) -> None:
-        _ = self.problem
+        model = {entry.name for entry in self.model.hyperparameters} | {BATCH_SIZE.name}
+        for entry in self.problem.optimizer.hyperparameters:
+            if entry.name in model:
+                raise InputError(
+                    f"hyper-parameter {entry.name!r} of the optimizer is also one of the model or the data; "
+                    f"give it another name in the optimizer's factory"
+                )
 
     @functools.cached_property
     def problem(self) -> Problem:
         """What compiled programs depend on besides shapes."""
-        return Problem(self.model, optimizer(self.optimizer), loss(self.loss), self.data.classes)
+        return Problem(self.model, named(self.optimizer), loss(self.loss), self.data.classes)
 
     @functools.cached_property
     def hyperparameters(self) -> dict[str, HyperParameter]:

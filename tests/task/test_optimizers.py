@@ -7,7 +7,8 @@ import pytest
 from numpy.testing import assert_allclose
 
 from jbn.errors import InputError
-from jbn.task.optimizers import OPTIMIZERS, Beta, adam, decayed, optimizer, sgd
+from jbn.task.optimizers import OPTIMIZERS, decayed, named
+from jbn.task.transforms import Beta, adam, sgd
 
 STEPS = 30
 SHAPES = {"kernel": (40, 30), "bias": (3,), "scale": ()}  # one large leaf, two small ones
@@ -188,27 +189,41 @@ def test_new_numbers_compile_nothing_new():
     assert_allclose(update(adam_hyper(0.8, 0.99, 1.0), jnp.asarray(1e-3)), first / 2, rtol=1e-5)
 
 
-def test_both_optimizers_by_name():
-    assert optimizer("adam").transform is adam
-    assert optimizer("sgd").transform is sgd
+def test_all_optimizers_by_name():
+    assert named("adam").transform is adam
+    assert named("sgd").transform is sgd
     assert all(name == each.name for name, each in OPTIMIZERS.items())
     names = {name: {entry.name for entry in each.hyperparameters} for name, each in OPTIMIZERS.items()}
     schedule = {"learning_rate", "decay_rate"}
     assert names == {
         "adam": schedule | {"beta1", "beta2", "epsilon"},
+        "adamw": schedule | {"beta1", "beta2", "epsilon", "weight_decay"},
+        "lion": schedule | {"beta1", "beta2", "weight_decay"},
+        "rmsprop": schedule | {"beta2", "epsilon", "optimizer_momentum"},
         "sgd": schedule | {"optimizer_momentum"},
     }
     assert {entry.kind for each in OPTIMIZERS.values() for entry in each.hyperparameters} == {"traced"}
 
 
-def test_defaults_are_those_of_the_paper():
-    defaults = {entry.name: entry.default for entry in optimizer("adam").hyperparameters}
-    paper = {"learning_rate": 1e-3, "beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8}
-    assert defaults == {**paper, "decay_rate": 0.0}
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("adam", {"learning_rate": 1e-3, "beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8}),
+        (
+            "adamw",
+            {"learning_rate": 1e-3, "beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8, "weight_decay": 1e-4},
+        ),
+        ("lion", {"learning_rate": 1e-4, "beta1": 0.9, "beta2": 0.99, "weight_decay": 1e-3}),
+        ("rmsprop", {"learning_rate": 1e-3, "beta2": 0.9, "epsilon": 1e-8, "optimizer_momentum": 0.0}),
+        ("sgd", {"learning_rate": 1e-3, "optimizer_momentum": 0.9}),
+    ],
+)
+def test_defaults_are_those_of_the_papers_and_of_optax(name, expected):
+    defaults = {entry.name: entry.default for entry in named(name).hyperparameters}
+    assert defaults == {**expected, "decay_rate": 0.0}
 
 
 def test_an_unknown_optimizer_is_named_with_its_nearest():
-    with pytest.raises(
-        InputError, match=r"unknown optimizer 'adan': did you mean 'adam'.*Known are: adam, sgd"
-    ):
-        optimizer("adan")
+    message = r"unknown optimizer 'adan': did you mean 'adam'.*Known are: adam, adamw, lion, rmsprop, sgd"
+    with pytest.raises(InputError, match=message):
+        named("adan")
