@@ -3,6 +3,7 @@
 from jbn import search as search
 from jbn.errors import InputError as InputError
 from jbn.nn import batch_norm as batch_norm
+from jbn.nn.cnn import cnn as cnn
 from jbn.nn.mlp import mlp as mlp
 from jbn.nn.model import Model as Model
 from jbn.policies import Edits as Edits
@@ -18,5 +19,7 @@ from jbn.search import log_uniform as log_uniform
 from jbn.search import reverse_log_uniform as reverse_log_uniform
 from jbn.search import uniform as uniform
 from jbn.task import data as data
+from jbn.task.optimizers import Optimizer as Optimizer
+from jbn.task.own_optimizer import optimizer as optimizer
 from jbn.task.task import Task as Task
 from jbn.task.train_function import train_function as train_function
