@@ -45,10 +45,11 @@ def learning_curves(folder: str | os.PathLike[str], path: str | os.PathLike[str]
     """Draw how every configuration of a sweep learned, and what its learning rate made of it, as a PNG.
 
     Left: validation accuracy (the mean over the seeds) against epoch, a line per configuration, coloured by
-    learning rate, the better the stronger, the best one black, diverged ones dashed up to a cross where they
-    ended. Right: the last validation accuracy against learning rate, if at least two were tried; the strip
-    at its foot is the key to the colours. Accuracies are placed by the logarithm of their error, so that good
-    configurations are told apart and bad ones stay in view.
+    learning rate, the better the stronger, the best one black (with several seeds in a band of one standard
+    error of its mean), diverged ones dashed up to a cross where they ended. Right: the last validation
+    accuracy against learning rate, if at least two were tried; the strip at its foot is the key to the
+    colours. Accuracies are placed by the logarithm of their error, so that good configurations are told apart
+    and bad ones stay in view.
 
     Args:
         folder: The folder of a sweep; it may be running.
@@ -126,7 +127,7 @@ def _colour_scale(rate: FloatArray) -> "ScalarMappable":
 def _set_accuracy_axis(axes: "Axes", sweep: Measured) -> None:
     accuracy = np.append(sweep.curves, sweep.final)
     scale = AccuracyScale.of(accuracy)
-    low, high = scale.limits(accuracy)
+    low, high = scale.limits(np.append(accuracy, _band(sweep)))
     ticks = scale.ticks(low, high)
     axes.set_yscale("function", functions=(scale.forward, scale.inverse))
     axes.set_ylim(low, high)
@@ -147,6 +148,7 @@ def _draw_curves(axes: "Axes", sweep: Measured, colours: Any) -> None:
     strength = np.exp(-np.arange(len(well))[::-1] / 24)  # the first two dozen stand out
     _add_lines(axes, [lines[row] for row in well], colours[well], strength)
     _add_lost(axes, [lines[row] for row in lost])
+    _add_band(axes, sweep)
     _add_best(axes, sweep, lines)
     margin = max(0.015 * last, 0.5 if last == 1 else 0)
     axes.set_xlim(1 - margin, last + margin)
@@ -195,6 +197,22 @@ def _add_best(axes: "Axes", sweep: Measured, lines: list[FloatArray]) -> None:
             markersize=4,
             label=f"diverged ({sweep.diverged.sum()})",
         )
+
+
+def _add_band(axes: "Axes", sweep: Measured) -> None:
+    low, high = _band(sweep)
+    epochs = np.arange(1, len(low) + 1)
+    if np.isfinite(low).any():
+        look: dict[str, Any] = {"color": _BEST, "alpha": 0.2, "linewidth": 0, "zorder": 1.9}
+        axes.fill_between(epochs, low, high, label="± one standard error over the seeds", **look)
+
+
+def _band(sweep: Measured) -> FloatArray:
+    """The best curve's mean ± one standard error, [2, segments]; NaN where there is none."""
+    if sweep.best is None:
+        return np.full((2, sweep.curves.shape[1]), np.nan)
+    mean, error = sweep.curves[sweep.best], sweep.standard_error[sweep.best]
+    return np.array([mean - error, mean + error])  # of numbers from 0 to 1 it never leaves 0 to 1
 
 
 def _draw_final(axes: "Axes", sweep: Measured, rate: FloatArray, colours: Any) -> None:

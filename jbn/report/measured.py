@@ -22,6 +22,7 @@ class Measured(NamedTuple):
         status: Strings [configurations].
         curves: Validation accuracies [configurations, segments], the mean over the seeds; NaN where there is
             none.
+        standard_error: Of these means [configurations, segments]; NaN where there are fewer than two seeds.
         final: Validation accuracies [configurations] of the last segment; NaN where there is none.
         learning_rate: [configurations], NaN where a configuration has none above 0; None if fewer than two
             different ones were tried.
@@ -31,6 +32,7 @@ class Measured(NamedTuple):
     config_id: npt.NDArray[np.int64]
     status: npt.NDArray[Any]
     curves: FloatArray
+    standard_error: FloatArray
     final: FloatArray
     learning_rate: FloatArray | None
     best: int | None
@@ -56,7 +58,9 @@ def measured(record: Record) -> Measured:
     1
     """
     table = record.configurations
-    accuracy, loss = (_by_segment(record, name) for name in ("validation_accuracy", "validation_loss"))
+    accuracy, loss = (
+        _by_segment(record, name, "mean") for name in ("validation_accuracy", "validation_loss")
+    )
     if not np.isfinite(accuracy).any():
         raise InputError(
             "a picture needs at least one segment with a validation accuracy, and the sweep has none yet; "
@@ -70,17 +74,18 @@ def measured(record: Record) -> Measured:
         config_id=table["config_id"].to_numpy(np.int64),
         status=table["status"].to_numpy(object),
         curves=accuracy,
+        standard_error=_by_segment(record, "validation_accuracy", "sem"),
         final=final["validation_accuracy"].to_numpy(np.float64),
         learning_rate=_learning_rate(table),
         best=_best(final),
     )
 
 
-def _by_segment(record: Record, column: str) -> FloatArray:
+def _by_segment(record: Record, column: str, statistic: str) -> FloatArray:
     curves, ids = record.curves, record.configurations["config_id"]
-    mean = curves.groupby(["config_id", "segment"])[column].mean().unstack("segment")
+    over_seeds = curves.groupby(["config_id", "segment"])[column].agg(statistic).unstack("segment")
     segments = range(int(curves["segment"].max()) + 1 if len(curves) else 0)
-    return mean.reindex(index=ids, columns=segments).to_numpy(np.float64)
+    return over_seeds.reindex(index=ids, columns=segments).to_numpy(np.float64)
 
 
 def _last(curves: FloatArray, table: "pd.DataFrame") -> "pd.Series":

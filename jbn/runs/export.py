@@ -14,7 +14,8 @@ def export_table(folder: str | os.PathLike[str], path: str | os.PathLike[str], *
     """Writes the table of a run: one row per configuration, best first.
 
     Columns: `config_id`, each hyper-parameter by its name, `status`, `validation_accuracy`, `validation_loss` (of
-    the last segment), `steps`. Numbers are written so that reading them gives the same numbers.
+    the last segment), `steps`; with several seed indices also `validation_accuracy_standard_error` and
+    `validation_loss_standard_error`. Numbers are written so that reading them gives the same numbers.
 
     Args:
         folder: of the run.
@@ -26,10 +27,12 @@ def export_table(folder: str | os.PathLike[str], path: str | os.PathLike[str], *
     """
     if to not in FORMATS:
         raise InputError(f"unknown format {to!r}: {did_you_mean(to, FORMATS)}")
-    table = ranked(store.read(folder).configurations)
-    hypers = [name for name in table.columns if name not in (*_FIRST, *_LAST)]
+    run = store.read(folder)
+    table = ranked(run.configurations)
+    hypers = [name for name in table.columns if name not in (*_FIRST, *_LAST, *store.STANDARD_ERRORS)]
+    errors = store.STANDARD_ERRORS if run.settings["seeds"] > 1 else ()
     try:
-        table[[*_FIRST, *hypers, *_LAST]].to_csv(path, index=False)
+        table[[*_FIRST, *hypers, *_LAST, *errors]].to_csv(path, index=False)
     except OSError as error:
         raise InputError(f"cannot write {str(Path(path))!r}: {error.strerror or error}") from error
 

@@ -18,12 +18,17 @@ class Standing(NamedTuple):
         steps: optimiser steps of one seed index.
         validation_accuracy: after the last segment, mean over seed indices; NaN if diverged.
         validation_loss: after the last segment, mean over seed indices; NaN if diverged.
+        validation_accuracy_standard_error: of that mean, `std(ddof=1) / sqrt(seeds)` over seed indices; NaN if
+            diverged, or where there is only one seed index.
+        validation_loss_standard_error: likewise.
     """
 
     status: np.ndarray
     steps: np.ndarray
     validation_accuracy: np.ndarray
     validation_loss: np.ndarray
+    validation_accuracy_standard_error: np.ndarray
+    validation_loss_standard_error: np.ndarray
 
 
 def standing(history: History, seeds: int) -> Standing:
@@ -31,9 +36,10 @@ def standing(history: History, seeds: int) -> Standing:
     status = history.status.reshape(-1, seeds)
     diverged = (status == DIVERGED).any(axis=1)
     overall = np.where(diverged, DIVERGED, status.max(axis=1, initial=0))
-    last = [np.where(diverged, np.nan, _last(c).reshape(-1, seeds).mean(axis=1)) for c in _curves(history)]
+    usable = [np.where(diverged[:, None], np.nan, _last(c).reshape(-1, seeds)) for c in _curves(history)]
+    means, errors = [v.mean(axis=1) for v in usable], [_standard_error(v) for v in usable]
     steps = history.steps[-1] if len(history.steps) else np.zeros(status.size, np.int64)
-    return Standing(np.array(STATUS_NAMES)[overall], steps.reshape(-1, seeds).max(axis=1), *last)
+    return Standing(np.array(STATUS_NAMES)[overall], steps.reshape(-1, seeds).max(axis=1), *means, *errors)
 
 
 def ranked(table: "pd.DataFrame") -> "pd.DataFrame":
@@ -45,6 +51,12 @@ def ranked(table: "pd.DataFrame") -> "pd.DataFrame":
 
 def _curves(history: History) -> tuple[np.ndarray, np.ndarray]:
     return history.validation_accuracy, history.validation_loss
+
+
+def _standard_error(values: np.ndarray) -> np.ndarray:
+    """Of the mean of each row; NaN for a single value, which tells no spread."""
+    rows, seeds = values.shape
+    return np.full(rows, np.nan) if seeds < 2 else values.std(axis=1, ddof=1) / np.sqrt(seeds)
 
 
 def _last(curve: np.ndarray) -> np.ndarray:

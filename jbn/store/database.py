@@ -163,6 +163,9 @@ class Store:
         steps: npt.NDArray[np.integer],
         validation_accuracy: npt.NDArray[np.floating],
         validation_loss: npt.NDArray[np.floating],
+        *,
+        validation_accuracy_standard_error: npt.NDArray[np.floating] | None = None,
+        validation_loss_standard_error: npt.NDArray[np.floating] | None = None,
     ) -> None:
         """Replace what the table says of some configurations; numbers that are not finite become NULL.
 
@@ -172,11 +175,19 @@ class Store:
             steps: Optimiser steps [rows] done so far.
             validation_accuracy: Accuracies [rows] of the last segment, 0 to 1.
             validation_loss: Losses [rows] of the last segment.
+            validation_accuracy_standard_error: Of the mean over the seeds, [rows]; None: of no row.
+            validation_loss_standard_error: Likewise.
 
         Raises:
             InputError: Arrays of different lengths, an unknown id, or the disk refuses.
         """
-        metrics = {"validation_accuracy": validation_accuracy, "validation_loss": validation_loss}
+        none = np.full(np.shape(config_id), np.nan)
+        errors = (validation_accuracy_standard_error, validation_loss_standard_error)
+        metrics = {
+            "validation_accuracy": validation_accuracy,
+            "validation_loss": validation_loss,
+            **dict(zip(schema.STANDARD_ERRORS, (none if e is None else e for e in errors), strict=True)),
+        }
         given = {"config_id": config_id, "status": status, "steps": steps, **metrics}
         count = _equal_length("columns of the table", given)
         ids, done = _integers(config_id, steps)
@@ -281,7 +292,7 @@ def _new_database(
             cells = zip(range(rows), *(cells for _, cells in hypers.values()), strict=True)
             places = ", ".join("?" * (1 + len(hypers)))
             connection.executemany(
-                f"INSERT INTO configurations VALUES ({places}, 'running', 0, NULL, NULL)", cells
+                f"INSERT INTO configurations VALUES ({places}, 'running', 0, NULL, NULL, NULL, NULL)", cells
             )
     except BaseException:
         connection.close()

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from jbn.errors import InputError
 from jbn.store import columns, schema
 from jbn.store.database import input_errors
@@ -24,8 +26,9 @@ class Record:
     Attributes:
         settings: The settings by name, as plain Python values.
         configurations: One row per configuration, in the order of `config_id`: `config_id`, the
-            hyper-parameters, `status`, `steps`, `validation_accuracy`, `validation_loss`. What is missing is
-            NaN in a column of floats, None in a column of objects.
+            hyper-parameters, `status`, `steps`, `validation_accuracy`, `validation_loss`,
+            `validation_accuracy_standard_error`, `validation_loss_standard_error`. What is missing is NaN in a
+            column of floats, None in a column of objects.
         curves: One row per configuration, seed and segment, in this order: `config_id`, `seed`, `segment`,
             `steps`, `train_loss`, `validation_loss`, `validation_accuracy`; NaN where it was not finite.
 
@@ -70,7 +73,7 @@ def read(folder: str | os.PathLike[str]) -> Record:
         rows = connection.execute("SELECT name, value FROM settings ORDER BY rowid").fetchall()
         return Record(
             settings={name: json.loads(value) for name, value in rows},
-            configurations=_frame(connection, "configurations", "config_id"),
+            configurations=_with_standard_errors(_frame(connection, "configurations", "config_id")),
             curves=_frame(connection, "curves", "config_id, seed, segment"),
         )
 
@@ -96,10 +99,10 @@ def _check(path: Path, connection: sqlite3.Connection, *, whole: bool) -> None:
     )
     if application != schema.APPLICATION_ID:
         raise InputError(f"{str(path)!r} is not the database of a sweep; name the folder of a run")
-    if version != schema.SCHEMA_VERSION:
+    if not schema.OLDEST_VERSION <= version <= schema.SCHEMA_VERSION:
         raise InputError(
-            f"{str(path)!r} has format {version}, this jbn reads format {schema.SCHEMA_VERSION}; "
-            "use the jbn that wrote it"
+            f"{str(path)!r} has format {version}, this jbn reads formats {schema.OLDEST_VERSION} to "
+            f"{schema.SCHEMA_VERSION}; use the jbn that wrote it"
         )
     if whole and path.stat().st_size % page_size:  # SQLite itself would read zeros for the missing bytes
         raise InputError(f"{str(path)!r} is truncated; copy the run's folder again")
@@ -120,6 +123,10 @@ def _damage_told(path: Path) -> Iterator[None]:
 def _snapshot(connection: sqlite3.Connection) -> Iterator[None]:
     connection.execute("BEGIN")  # all tables as of the first look at one of them
     yield
+
+
+def _with_standard_errors(table: "pd.DataFrame") -> "pd.DataFrame":
+    return table.assign(**{name: np.nan for name in schema.STANDARD_ERRORS if name not in table})
 
 
 def _frame(connection: sqlite3.Connection, table: str, order: str) -> "pd.DataFrame":

@@ -6,8 +6,10 @@ from jbn.errors import InputError
 
 FILE_NAME = "sweep.sqlite"
 APPLICATION_ID = 0x006A626E  # "jbn": in the file's header, tells a sweep from any other SQLite file
-SCHEMA_VERSION = 1
-AFTER_HYPERS = ("status", "steps", "validation_accuracy", "validation_loss")
+SCHEMA_VERSION = 2
+OLDEST_VERSION = 1  # that is still read: it has no standard errors
+STANDARD_ERRORS = ("validation_accuracy_standard_error", "validation_loss_standard_error")
+AFTER_HYPERS = ("status", "steps", "validation_accuracy", "validation_loss", *STANDARD_ERRORS)
 
 
 def statements(hypers: Mapping[str, str]) -> list[str]:
@@ -25,7 +27,8 @@ def statements(hypers: Mapping[str, str]) -> list[str]:
         f"PRAGMA user_version = {SCHEMA_VERSION}",
         "CREATE TABLE settings(name TEXT PRIMARY KEY, value TEXT)",
         f"CREATE TABLE configurations(config_id INTEGER PRIMARY KEY, {declared}"
-        "status TEXT, steps INTEGER, validation_accuracy REAL, validation_loss REAL)",
+        "status TEXT, steps INTEGER, validation_accuracy REAL, validation_loss REAL, "
+        "validation_accuracy_standard_error REAL, validation_loss_standard_error REAL)",
         "CREATE TABLE curves(config_id INTEGER, seed INTEGER, segment INTEGER, steps INTEGER, "
         "train_loss REAL, validation_loss REAL, validation_accuracy REAL, "
         "PRIMARY KEY(config_id, seed, segment)) WITHOUT ROWID",

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from matplotlib.collections import LineCollection, PathCollection
+from matplotlib.collections import LineCollection, PathCollection, PolyCollection
 from matplotlib.colors import to_rgba
 
 from jbn.report.curves import _LOST, _PLAIN, _colour_scale, _figure, _style
@@ -111,6 +111,27 @@ def test_the_best_is_bold_and_named(figure):
     assert best.get_linewidth() > 1.5 * others
     words = [text.get_text() for text in figure.legends[0].get_texts()]
     assert words == ["best: configuration 0, accuracy 1", "diverged (1)"]
+
+
+def test_the_best_of_several_seeds_has_a_band_of_one_standard_error(tmp_path, figure):
+    assert not any(isinstance(found, PolyCollection) for found in figure.axes[0].collections)
+    ids = np.arange(2)
+    with create(tmp_path, settings={}, configs={"beta1": np.array([0.8, 0.9])}, seeds=2) as store:
+        for seed, shift in enumerate((-0.125, 0.125)):
+            for segment, mean in enumerate((0.5, 0.75, 0.9375)):
+                accuracy = np.array([0.25, np.minimum(mean + shift, 1.0)])
+                rows = SegmentRows(ids, 0 * ids + seed, ids, accuracy, 1 - accuracy, accuracy)
+                store.write_segment(segment, rows)
+    drawn = _figure(read(tmp_path))
+    (band,) = (found for found in drawn.axes[0].collections if isinstance(found, PolyCollection))
+    corners = {tuple(corner) for corner in band.get_paths()[0].vertices}
+    last = {(3, 0.8125), (3, 1.0)}  # of 0.8125 and 1
+    assert {(1, 0.375), (1, 0.625), (2, 0.625), (2, 0.875)} | last == corners
+    words = [text.get_text() for text in drawn.legends[0].get_texts()]
+    assert "± one standard error over the seeds" in words
+    low, high = drawn.axes[0].get_ylim()
+    assert low < 0.25
+    assert high > 1
 
 
 def test_words(figure):

@@ -47,6 +47,13 @@ def test_curves_are_the_mean_over_the_seeds():
     assert sweep.config_id.tolist() == [10, 11]
 
 
+def test_standard_errors_are_of_the_seeds_that_were_there():
+    seeds = [[[0.25, 0.5], [0.5, NAN]], [[0.75, 1.0], [0.25, 0.5]], [[0.5, NAN], [0.75, NAN]]]
+    expected = [[0.25 / 3**0.5, 0.25], [0.25 / 3**0.5, NAN]]  # spreads 0.25 of three, 0.25 * sqrt(2) of two
+    np.testing.assert_allclose(measured(record(seeds)).standard_error, expected, rtol=1e-12)
+    assert np.isnan(measured(record(seeds[0])).standard_error).all()
+
+
 def test_final_is_the_last_there_is_and_the_table_wins():
     sweep = measured(record([[0.5, 0.25, NAN], [0.5, 0.75, 0.5]], table=[NAN, 0.875]))
     np.testing.assert_array_equal(sweep.final, [0.25, 0.875])

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jbn.errors import InputError
-from jbn.store import SegmentRows, Store, check_free, create, read
+from jbn.store import STANDARD_ERRORS, SegmentRows, Store, check_free, create, read
 
 NAN, INF = float("nan"), float("inf")
 
@@ -45,7 +45,7 @@ def test_configurations_keep_values_types_and_order(tmp_path):
     new(tmp_path, configs=configs).close()
     table = read(tmp_path).configurations
     fixed = ["status", "steps", "validation_accuracy", "validation_loss"]
-    assert list(table) == ["config_id", *configs, *fixed]
+    assert list(table) == ["config_id", *configs, *fixed, *STANDARD_ERRORS]
     assert table["config_id"].tolist() == [0, 1, 2, 3]
     for name in ("learning_rate", "whole", "units"):
         assert table[name].dtype == configs[name].dtype
@@ -59,7 +59,7 @@ def test_configurations_keep_values_types_and_order(tmp_path):
     ]
     assert table["status"].tolist() == ["running"] * 4
     assert table["steps"].tolist() == [0] * 4
-    assert table[["validation_accuracy", "validation_loss"]].isna().all(axis=None)
+    assert table[["validation_accuracy", "validation_loss", *STANDARD_ERRORS]].isna().all(axis=None)
 
 
 def test_absent_values_are_null_in_the_file(tmp_path):
@@ -165,6 +165,18 @@ def test_the_table_changes_only_where_told(tmp_path):
     np.testing.assert_array_equal(table["validation_accuracy"], [NAN, 0.75])
     np.testing.assert_array_equal(table["validation_loss"], [NAN, 0.5])
     assert table["learning_rate"].tolist() == [0.1, 1.0]
+
+
+def test_standard_errors_are_kept_where_there_are_some(tmp_path):
+    with new(tmp_path, seeds=3) as store:
+        ids, done = np.array([0, 1]), np.array(["done", "diverged"])
+        errors = {
+            name: np.array([place, NAN]) for name, place in zip(STANDARD_ERRORS, (0.25, 2), strict=True)
+        }
+        store.write_table(ids, done, ids, ids, ids, **errors)
+    assert read(tmp_path).configurations[list(STANDARD_ERRORS)].iloc[0].tolist() == [0.25, 2.0]
+    names = ", ".join(STANDARD_ERRORS)
+    assert plain(tmp_path, f"SELECT {names} FROM configurations") == [(0.25, 2.0), (None, None)]
 
 
 def test_a_failed_segment_leaves_no_rows(tmp_path):

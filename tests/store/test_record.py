@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jbn.errors import InputError
-from jbn.store import Record, SegmentRows, Store, create, read
+from jbn.store import STANDARD_ERRORS, Record, SegmentRows, Store, create, read
 
 
 def rows(ids, accuracy, seed=0, steps=10):
@@ -112,9 +112,24 @@ def test_a_newer_format(tmp_path):
     new(tmp_path).close()
     plain(tmp_path, "PRAGMA user_version = 99")
     with pytest.raises(
-        InputError, match=r"has format 99, this jbn reads format 1; use the jbn that wrote it"
+        InputError, match=r"has format 99, this jbn reads formats 1 to 2; use the jbn that wrote it"
     ):
         read(tmp_path)
+
+
+def test_the_format_before_standard_errors(tmp_path):
+    with new(tmp_path, seeds=2) as store:
+        ids = np.array([0, 1])
+        store.write_table(ids, np.array(["done"] * 2), ids + 5, np.array([0.5, 0.75]), np.array([2.0, 1.0]))
+    now = read(tmp_path)
+    for name in STANDARD_ERRORS:
+        plain(tmp_path, f"ALTER TABLE configurations DROP COLUMN {name}")
+    plain(tmp_path, "PRAGMA user_version = 1")
+    before = read(tmp_path)
+    assert before.settings == now.settings
+    assert before.configurations.equals(now.configurations)  # the standard errors are missing in both
+    assert before.configurations["validation_accuracy"].tolist() == [0.5, 0.75]
+    assert before.configurations["validation_loss_standard_error"].isna().all()
 
 
 @pytest.mark.parametrize("kept", [100, 4096, 5000, 0.5, -4096, -1])
