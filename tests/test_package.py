@@ -66,17 +66,20 @@ def blocks(language):
     return re.findall(rf"```{language}\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
 
 
-def test_the_readme_s_first_example_runs(tmp_path, monkeypatch, capsys):
+def test_the_readme_s_first_examples_run(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     example = blocks("python")[0]
     assert len(example.splitlines()) <= 25
-    exec(compile(example, "README.md", "exec"), {})
+    names = {}
+    exec(compile(example, "README.md", "exec"), names)
     assert "learning_rate" in capsys.readouterr().out
+    exec(compile(blocks("python")[1], "README.md", "exec"), names)  # goes on with the names of the first
+    assert "validation_accuracy_standard_error" in capsys.readouterr().out
 
 
 def test_the_readme_s_batch_norm_example_runs():
     names = {}
-    exec(compile(blocks("python")[1], "README.md", "exec"), names)
+    exec(compile(blocks("python")[2], "README.md", "exec"), names)
     assert names["y"].shape == (4, 16, 28, 28, 16)
 
 

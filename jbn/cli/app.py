@@ -52,27 +52,47 @@ def sweep(
     grid: Annotated[int | None, typer.Option(help="Try a grid with so many points per axis instead.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training part.  [default: 50]")] = None,
     seed: Annotated[int | None, typer.Option(help="Of split, search and training.  [default: 0]")] = None,
+    seeds: Annotated[
+        int | None,
+        typer.Option(help="Train each with so many seeds; show mean ± standard error.  [default: 1]"),
+    ] = None,
     data: Annotated[
         str | None, typer.Option(help="digits, mnist, or the path of an .npz file.  [default: digits]")
     ] = None,
     data_dir: Annotated[str | None, typer.Option(help="Where the files of mnist lie.")] = None,
     out: Annotated[str | None, typer.Option(help="Folder of the run.  [default: runs/DATA-DATE]")] = None,
+    explain: Annotated[
+        bool,
+        typer.Option("--explain", help="Show the plan and what it should cost; at the end, what it did."),
+    ] = False,
+    tune: Annotated[
+        bool, typer.Option("--tune", help="Time tile and chunk sizes first; keep the choice with the run.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Go on even if it takes more than 32 programs.")] = False,
     cache: Annotated[bool, typer.Option(help="Keep compiled programs for the next run.")] = True,
 ) -> None:
     """Train many configurations at once and show the best.
 
     Without a spec it varies learning_rate, beta1, beta2, epsilon, layers, hidden_units, decay_rate and
     batch_size.
-    A spec may set configs, grid, epochs, seed, data, data_dir, out and a table [space], e.g.
-    learning_rate = {log_uniform = [1e-4, 1.0]}.
+    A spec may set configs, grid, epochs, seed, seeds, data, data_dir, out and a table [space],
+    e.g. learning_rate = {log_uniform = [1e-4, 1.0]}.
     """
     from jbn.cli.spec import resolve
-    from jbn.cli.sweep import run
+    from jbn.cli.sweep import How, run
 
     options = dict(
-        configs=configs, grid=grid, epochs=epochs, seed=seed, data=data, data_dir=data_dir, out=out
+        configs=configs,
+        grid=grid,
+        epochs=epochs,
+        seed=seed,
+        seeds=seeds,
+        data=data,
+        data_dir=data_dir,
+        out=out,
     )
-    raise typer.Exit(run(resolve(spec, options), Console(), cache=cache))
+    how = How(cache=cache, explain=explain, tune=tune, yes=yes)
+    raise typer.Exit(run(resolve(spec, options), Console(), how))
 
 
 @app.command()

@@ -1,30 +1,35 @@
 """The end of a sweep in words and a table."""
 
+from typing import TYPE_CHECKING
+
 import numpy as np
+from rich.align import Align
 from rich.console import Console
 from rich.table import Table
 
 from jbn.runs.result import Best, Result
+from jbn.store import STANDARD_ERRORS
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _SHOWN = 10
-_WIDE = 110  # columns of a terminal that holds all names in full
+_UNLIMITED = 10_000  # columns of what is no terminal
 
 
 def show_table(console: Console, result: Result) -> None:
-    """The best configurations with all their hyper-parameters."""
-    rows = result.table().head(_SHOWN)
-    names = [name for name in rows.columns if name != "steps"]
-    if rows.status.nunique() == 1:  # the summary below the table says it
-        names.remove("status")
-    title = f"The best {len(rows)} of {result.configs.count} configurations"
-    table = Table(title=title, title_justify="left", header_style="bold", box=None, padding=(0, 1, 0, 0))
-    narrow = console.is_terminal and console.width < _WIDE
-    for name in names:
-        table.add_column(_heading(name, narrow), justify="right", vertical="bottom", overflow="fold")
-    for _, row in rows.iterrows():
-        table.add_row(*(_cell(name, row[name]) for name in names))
+    """The best configurations with all their hyper-parameters; several seeds give mean ± standard error."""
     if not console.is_terminal:  # what is no terminal has no width: the table is as wide as it needs to be
-        console = Console(file=console.file, width=16 * len(names), color_system=None)
+        console = Console(file=console.file, width=_UNLIMITED, color_system=None)
+    rows = result.table().head(_SHOWN)
+    spread = f", mean ± standard error over {result.seeds} seeds" if result.seeds > 1 else ""
+    title = f"The best {len(rows)} of {result.configs.count} configurations{spread}"
+    console.print(title, style="italic", highlight=False, soft_wrap=True)
+    room = console.options.update(width=_UNLIMITED)
+    for narrow, stacked in ((False, False), (True, False), (True, True)):
+        table = _table(rows, narrow=narrow, stacked=stacked)
+        if console.measure(table, options=room).maximum <= console.width:
+            break
     console.print(table)
 
 
@@ -41,13 +46,29 @@ def show_summary(console: Console, result: Result) -> None:
     )
 
 
-def show_winner(console: Console, best: Best, test_accuracy: float) -> None:
+def show_winner(console: Console, best: Best, test_accuracy: float, *, seeds: int) -> None:
     """The winner and how good it is on data that nothing was chosen by."""
+    which = f" (seed index {best.seed}, the best of its {seeds})" if seeds > 1 else ""
     console.print(
-        f"winner: configuration {best.config_id}, test accuracy {test_accuracy:.4f}",
+        f"winner: configuration {best.config_id}{which}, test accuracy {test_accuracy:.4f}",
         highlight=False,
         soft_wrap=True,
     )
+
+
+def _table(rows: "pd.DataFrame", *, narrow: bool, stacked: bool) -> Table:
+    """The rows; narrow: headings have a line a word; stacked: a standard error is below its mean."""
+    names = [name for name in rows.columns if name not in ("steps", *STANDARD_ERRORS)]
+    if rows.status.nunique() == 1:  # the summary below the table says it
+        names.remove("status")
+    table = Table(header_style="bold", box=None, padding=(0, 1, 0, 0))
+    for name in names:
+        heading = Align.right(_heading(name, narrow), vertical="bottom")
+        table.add_column(heading, justify="right", overflow="fold")
+    for _, row in rows.iterrows():
+        errors = {name: row.get(f"{name}_standard_error", np.nan) for name in names}
+        table.add_row(*(_cell(name, row[name], errors[name], "\n±" if stacked else " ± ") for name in names))
+    return table
 
 
 def _heading(name: str, narrow: bool) -> str:
@@ -56,8 +77,8 @@ def _heading(name: str, narrow: bool) -> str:
     return short.get(name, name.replace("_", "\n") if narrow else name)
 
 
-def _cell(name: str, value: object) -> str:
-    """A number with as many digits as tell configurations apart."""
+def _cell(name: str, value: object, error: float, between: str) -> str:
+    """A number with as many digits as tell configurations apart; its standard error, if any, with as many."""
     if not isinstance(value, float):
         return str(value)
     if np.isnan(value):
@@ -69,4 +90,5 @@ def _cell(name: str, value: object) -> str:
         "beta2": ".5f",
         "epsilon": ".1e",
     }
-    return format(value, digits.get(name, ".3g"))
+    number = format(value, digits.get(name, ".3g"))
+    return number if np.isnan(error) else f"{number}{between}{error:{digits[name]}}"

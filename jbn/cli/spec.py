@@ -21,6 +21,7 @@ class Spec:
         grid: points per axis of a grid search, in the place of a random one.
         epochs: passes over the training part.
         seed: of the split, the search and the training.
+        seeds: seed indices that every configuration is trained with.
         out: folder of the run.
         space: what varies.
     """
@@ -31,6 +32,7 @@ class Spec:
     grid: int | None = None
     epochs: int = 50
     seed: int = 0
+    seeds: int = 1
     out: str | None = None
     space: Space | None = None
 
@@ -51,6 +53,7 @@ _KINDS: Mapping[str, _Kind] = {
     "grid": _Kind((int,), "a whole number of at least 1", 1),
     "epochs": _Kind((int,), "a whole number of at least 1", 1),
     "seed": _Kind((int,), "a whole number of at least 0", 0),
+    "seeds": _Kind((int,), "a whole number of at least 1", 1),
     "space": _Kind((dict,), "a table of hyper-parameters, [space]"),
 }
 

@@ -11,9 +11,12 @@ from rich.console import Console
 
 import jbn
 from jbn import store
+from jbn.cli.explain import show_outcome, show_plan
 from jbn.cli.progress import display, interruptible
 from jbn.cli.show import show_summary, show_table, show_winner
 from jbn.cli.spec import Spec
+from jbn.engine.forecast import Forecast
+from jbn.engine.plan import MANY_PROGRAMS
 from jbn.errors import InputError
 from jbn.runs.result import Result
 from jbn.search import Configs, Space
@@ -23,7 +26,24 @@ ALL_DIVERGED, INTERRUPTED = 1, 130
 _SEARCH, _TRAINING = 0, 1  # purposes of the seed's key
 
 
-def run(spec: Spec, console: Console, *, cache: bool) -> int:
+@dataclasses.dataclass(frozen=True)
+class How:
+    """How a sweep runs, whatever it trains.
+
+    Args:
+        cache: keep compiled programs for the next run.
+        explain: show the plan, and at the end how it went.
+        tune: time tile and chunk capacity first.
+        yes: go on whatever the number of programs.
+    """
+
+    cache: bool = True
+    explain: bool = False
+    tune: bool = False
+    yes: bool = False
+
+
+def run(spec: Spec, console: Console, how: How) -> int:
     """Trains what the spec says and shows the outcome; the exit code.
 
     Raises:
@@ -35,12 +55,19 @@ def run(spec: Spec, console: Console, *, cache: bool) -> int:
     task = jbn.Task(model=jbn.mlp(), data=data)
     configs = draw(spec, data)
     task.check(configs)
-    if cache:
+    if how.cache:
         keep_programs()
     console.print(repr(data), highlight=False, soft_wrap=True)
-    console.print(f"{configs.count} configurations, {spec.epochs} epochs, seed {spec.seed}", highlight=False)
-    result = _train(task, configs, spec, out, console)
-    return _show(result, out, console)
+    each = f", {spec.seeds} seeds each" if spec.seeds > 1 else ""
+    console.print(
+        f"{configs.count} configurations{each}, {spec.epochs} epochs, seed {spec.seed}", highlight=False
+    )
+    plans: list[Forecast] = []
+    result = _train(task, configs, spec, out, console, how, plans)
+    code = _show(result, out, console)
+    for expected in plans:
+        show_outcome(console, expected, result)
+    return code
 
 
 def draw(spec: Spec, data: Data) -> Configs:
@@ -77,7 +104,15 @@ def default_folder(data: str) -> str:
     return f"runs/{Path(data).stem}-{datetime.datetime.now().strftime('%Y-%m-%d-%H%M%S')}"
 
 
-def _train(task: jbn.Task, configs: Configs, spec: Spec, out: str, console: Console) -> Result:
+def _train(
+    task: jbn.Task,
+    configs: Configs,
+    spec: Spec,
+    out: str,
+    console: Console,
+    how: How,
+    plans: list[Forecast],
+) -> Result:
     settings = {"seed": spec.seed, "command": sys.argv[1:], "spec": _plain(spec)}
     with interruptible(console) as wish, display(console) as shown:
 
@@ -85,13 +120,21 @@ def _train(task: jbn.Task, configs: Configs, spec: Spec, out: str, console: Cons
             shown.show(state)
             return wish.asked
 
+        def on_plan(expected: Forecast) -> None:
+            plans.append(expected)
+            show_plan(console, expected)
+
         return jbn.sweep(
             task,
             configs,
             epochs=spec.epochs,
             key=jax.random.fold_in(jax.random.key(spec.seed), _TRAINING),
+            seeds=spec.seeds,
             out=out,
+            on_plan=on_plan if how.explain else None,
             on_segment=on_segment,
+            tuned=how.tune,
+            max_programs=None if how.yes else MANY_PROGRAMS,
             settings=settings,
         )
 
@@ -104,7 +147,7 @@ def _show(result: Result, out: str, console: Console) -> int:
             "every configuration diverged: lower the learning rates", highlight=False, soft_wrap=True
         )
     elif not result.interrupted:
-        show_winner(console, result.winner, result.test_accuracy)
+        show_winner(console, result.winner, result.test_accuracy, seeds=result.seeds)
     console.print(f"written to {out}", highlight=False, soft_wrap=True)
     if result.interrupted:
         console.print(

@@ -1,6 +1,8 @@
 """The one verb on a population: advance the live members by a segment."""
 
 import functools
+import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -10,7 +12,8 @@ import numpy as np
 from jaxtyping import Array, Int, PRNGKeyArray, PyTree
 
 from jbn.engine.executables import Executable, executable
-from jbn.engine.layout import Chunk, exact_shapes, lay_out
+from jbn.engine.layout import Chunk, exact_shapes, halves, lay_out
+from jbn.engine.memory import must_wait
 from jbn.engine.plan import Plan
 from jbn.engine.programs import Live, Population, evaluate_program, init_program, train_program
 from jbn.engine.workers import Workers, finish
@@ -39,11 +42,15 @@ class Timings(NamedTuple):
     programs: int
 
 
+_log = logging.getLogger("jbn")
+
+
 class Engine:
     """All members of a sweep: every configuration with every seed index.
 
     Member = configuration * seeds + seed index. Their state lives on the devices and is updated in place;
-    nothing but `advance` touches it.
+    nothing but `advance` touches it. What does not fit there waits on the host between segments. Where a device
+    runs out of memory all the same, the chunk is halved and starts the segment again.
 
     Args:
         task: what is trained.
@@ -52,6 +59,7 @@ class Engine:
         key: the sweep's key; all random streams follow from it and the seed index.
         seeds: seed indices of every configuration.
         workers: who runs the programs.
+        waits: chunks wait on the host between segments; default: where they do not fit on an accelerator.
     """
 
     def __init__(
@@ -63,14 +71,17 @@ class Engine:
         key: PRNGKeyArray,
         seeds: int = 1,
         workers: Workers,
+        waits: bool | None = None,
     ):
         self._task, self._plan, self._workers = task, plan, workers
         arrays = task.arrays()
         self._rows = [jax.device_put((arrays.train, arrays.validation), device) for device in workers.devices]
         purposes = [streams(key, seed) for seed in range(seeds)]
         self._streams = [jax.device_put(purposes, device) for device in workers.devices]
-        self._chunks = lay_out(task, configs, plan, seeds, workers.devices)
+        self._chunks = lay_out(task, configs, plan, seeds, workers.devices, workers=workers.count)
         self._new: list[Executable] = []
+        self._run_seconds: list[float] = []
+        self._waits = must_wait(task, plan, seeds, workers.devices) if waits is None else waits
         self.members = sum(len(part.members) for chunk in self._chunks for part in chunk.parts)
 
     @property
@@ -82,6 +93,11 @@ class Engine:
             programs=len(self._new),
         )
 
+    @property
+    def run_seconds(self) -> float:
+        """How long programs ran so far, all workers together."""
+        return sum(self._run_seconds)
+
     def advance(self, epoch: int, alive: np.ndarray) -> Segment:
         """Trains every live member for one epoch and evaluates it.
 
@@ -90,17 +106,54 @@ class Engine:
             alive: which members take part, `[members]`.
         """
         shuffle = functools.cache(functools.partial(self._shuffled, epoch))
-        futures, took_part = [], []
+        metrics = Metrics(*(np.full(self.members, np.nan) for _ in Metrics._fields))
+        whole = Segment(metrics, np.zeros(self.members, np.int64))
+        waiting = self._chunks
+        while waiting:
+            waiting = [
+                half
+                for chunk, outcome in self._run(waiting, alive, shuffle)
+                for half in self._gathered(whole, chunk, alive, outcome)
+            ]
+        return whole
+
+    def _run(
+        self, chunks: Sequence[Chunk], alive: np.ndarray, shuffle: Callable[[int, int], Rows]
+    ) -> list[tuple[Chunk, Any]]:
+        """One segment of every chunk with live members, and what came of it."""
+        live, futures = [], []
         try:
-            for chunk in self._chunks:
-                slots = [np.flatnonzero(alive[part.members]) for part in chunk.parts]
+            for chunk in chunks:
+                slots = _live_slots(chunk, alive)
                 if any(len(own) for own in slots):
                     job = self._job(chunk, slots, shuffle(chunk.seed, chunk.device))
                     futures.append(self._workers.submit(chunk.device, job))
-                    took_part += [part.members[own] for part, own in zip(chunk.parts, slots, strict=True)]
+                    live.append(chunk)
         finally:
-            results = finish(futures)
-        return self._gathered(took_part, [part for parts in results for part in parts])
+            outcomes = finish(futures)
+        return list(zip(live, outcomes, strict=True))
+
+    def _gathered(self, whole: Segment, chunk: Chunk, alive: np.ndarray, outcome: Any) -> list[Chunk]:
+        """Enters what a chunk's members did; its halves if it has to start again."""
+        if isinstance(outcome, Exception):
+            return self._halved(chunk, outcome)
+        for part, slots, own in zip(chunk.parts, _live_slots(chunk, alive), outcome, strict=True):
+            members = part.members[slots]
+            jax.tree.map(lambda target, values, at=members: target.__setitem__(at, values), whole, own)
+        return []
+
+    def _halved(self, chunk: Chunk, error: Exception) -> list[Chunk]:
+        if chunk.slots == 1:
+            raise error
+        _log.warning(
+            "out of memory on %s: a chunk of %d members a cohort is halved and starts its segment again",
+            self._workers.devices[chunk.device],
+            chunk.slots,
+        )
+        both = halves(chunk, self._workers.devices[chunk.device])
+        place = next(index for index, own in enumerate(self._chunks) if own is chunk)
+        self._chunks = [*self._chunks[:place], *both, *self._chunks[place + 1 :]]
+        return both
 
     def member(self, index: int) -> tuple[PyTree, PyTree]:
         """Parameters and running statistics of one member, on the host, without padding."""
@@ -122,11 +175,13 @@ class Engine:
         train, _ = self._rows[device]
         return _shuffled(train, self._streams[device][seed].order, jnp.asarray(epoch))
 
-    def _job(self, chunk: Chunk, slots: Sequence[np.ndarray], train: Rows) -> Callable[[], list[Segment]]:
+    def _job(
+        self, chunk: Chunk, slots: Sequence[np.ndarray], train: Rows
+    ) -> Callable[[], list[Segment] | Exception]:
         """One segment of one chunk, for a worker; programs that are new are traced here, by the caller."""
         keys, validation = self._streams[chunk.device][chunk.seed], self._rows[chunk.device][1]
         traced = tuple(part.traced for part in chunk.parts)
-        live = tuple(_live(own, self._plan.slots) for own in slots)
+        live = tuple(_live(own, chunk.slots) for own in slots)
         start = (traced, keys.initial, train)
         if chunk.programs is None:
             chunk.programs = self._programs(
@@ -134,14 +189,27 @@ class Engine:
             )
         init, advance, evaluate = chunk.programs
 
-        def job() -> list[Segment]:
+        def segment() -> list[Segment]:
             populations = init(*start) if chunk.populations is None else chunk.populations
-            chunk.populations = None  # they are donated: whatever happens now, they are gone
             populations, losses = advance(populations, traced, live, train, keys.noise)
             judged = evaluate(_models(populations), traced, live, validation)
-            chunk.populations = populations
             parts = zip(losses, judged, populations, slots, strict=True)
-            return [_on_host(Segment(Metrics(loss, *both), p.step), own) for loss, both, p, own in parts]
+            results = [_on_host(Segment(Metrics(loss, *both), p.step), own) for loss, both, p, own in parts]
+            chunk.populations = jax.tree.map(np.array, populations) if self._waits else populations
+            return results
+
+        def job() -> list[Segment] | Exception:
+            for program in chunk.programs or ():
+                program.compile()
+            begun = time.perf_counter()
+            try:
+                return segment()
+            except jax.errors.JaxRuntimeError as error:
+                if "RESOURCE_EXHAUSTED" not in str(error) or _gone(chunk.populations):
+                    raise
+                return error
+            finally:
+                self._run_seconds.append(time.perf_counter() - begun)
 
         return job
 
@@ -149,11 +217,16 @@ class Engine:
         self, chunk: Chunk, start: PyTree, segment: PyTree, judge: PyTree
     ) -> tuple[Executable, ...]:
         """What initialises, trains and evaluates a chunk; only training depends on the batch size."""
-        problem, device, tile = self._task.problem, self._workers.devices[chunk.device], self._plan.tile
+        problem, device = self._task.problem, self._workers.devices[chunk.device]
+        tile = min(self._plan.tile, chunk.slots)
+        # elsewhere than on a CPU the start of a segment is kept until it has ended, in case memory runs out
+        donate = self._workers.platform == "cpu" or self._waits
         structures = tuple(part.structure for part in chunk.parts)
         shared = tuple(structure.without("batch_size") for structure in structures)
         init = self._executable(init_program(problem, shared), start, device)
-        train = self._executable(train_program(problem, structures, tile), (init.result, *segment), device)
+        train = self._executable(
+            train_program(problem, structures, tile, donate), (init.result, *segment), device
+        )
         evaluate = evaluate_program(problem, shared, tile)
         return init, train, self._executable(evaluate, (_models(init.result), *judge), device)
 
@@ -163,12 +236,14 @@ class Engine:
             self._new.append(program)
         return program
 
-    def _gathered(self, members: list[np.ndarray], results: list[Segment]) -> Segment:
-        metrics = Metrics(*(np.full(self.members, np.nan) for _ in Metrics._fields))
-        whole = Segment(metrics, np.zeros(self.members, np.int64))
-        for own, part in zip(members, results, strict=True):
-            jax.tree.map(lambda target, values, own=own: target.__setitem__(own, values), whole, part)
-        return whole
+
+def _live_slots(chunk: Chunk, alive: np.ndarray) -> list[np.ndarray]:
+    return [np.flatnonzero(alive[part.members]) for part in chunk.parts]
+
+
+def _gone(populations: PyTree) -> bool:
+    """Whether the state was donated to a program that did not come back."""
+    return any(isinstance(leaf, jax.Array) and leaf.is_deleted() for leaf in jax.tree.leaves(populations))
 
 
 def _live(slots: np.ndarray, capacity: int) -> Live:

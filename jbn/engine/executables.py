@@ -32,13 +32,23 @@ class Executable:
 
     def __call__(self, *arguments: PyTree) -> Any:
         """Runs the program, compiled first if it is not yet."""
+        self.compile()
+        return self._compiled(*arguments)
+
+    def compile(self) -> None:
+        """Compiles the program if it is not yet."""
         with self._lock:
             if self._compiled is None:
                 with _compiling:
                     start = time.perf_counter()
                     self._compiled, self._lowered = self._lowered.compile(), None
                     self.compile_seconds = time.perf_counter() - start
-        return self._compiled(*arguments)
+
+    @property
+    def working_bytes(self) -> int:
+        """What the compiled program needs beside its arguments and results; 0 where the backend does not tell."""
+        analysis = self._compiled.memory_analysis()
+        return 0 if analysis is None else int(analysis.temp_size_in_bytes)
 
 
 _KEPT = 512  # executables hold memory: the one unused for longest goes first

@@ -8,8 +8,9 @@ import jax
 import numpy as np
 from jaxtyping import PyTree
 
+from jbn.engine.cohorts import Cohort
 from jbn.engine.executables import Executable
-from jbn.engine.plan import Cohort, Plan
+from jbn.engine.plan import Plan
 from jbn.engine.programs import Population
 from jbn.task import member as members
 from jbn.task.hyper import Structure, Traced, bind, numbers
@@ -38,21 +39,29 @@ class Chunk:
         parts: one a cohort of the program.
         seed: their seed index.
         device: number of the device that holds them.
-        populations: their state, one a part; None before the first segment.
+        slots: capacity for each cohort.
+        populations: their state, one a part, on the device or waiting on the host; None before the first segment.
         programs: what initialises, trains and evaluates them; None before the first segment.
     """
 
     parts: tuple[Part, ...]
     seed: int
     device: int
+    slots: int
     populations: tuple[Population, ...] | None = None
     programs: tuple[Executable, ...] | None = None
 
 
 def lay_out(
-    task: Task, configs: Mapping[str, np.ndarray], plan: Plan, seeds: int, devices: Sequence[Any]
+    task: Task,
+    configs: Mapping[str, np.ndarray],
+    plan: Plan,
+    seeds: int,
+    devices: Sequence[Any],
+    *,
+    workers: int = 1,
 ) -> list[Chunk]:
-    """All chunks of a sweep; member = configuration * seeds + seed index.
+    """All chunks of a sweep, for so many workers at least; member = configuration * seeds + seed index.
 
     Those with most work come first, so that workers finish together, but one chunk of every program before
     all others: its first call compiles, and two of the same program side by side would wait for each other.
@@ -60,7 +69,8 @@ def lay_out(
     traced = jax.tree.map(
         lambda a: np.broadcast_to(a, _count(configs)), numbers(task.hyperparameters, configs)
     )
-    drafts = [draft for cohorts in plan.programs for draft in _split(cohorts, plan.slots, seeds)]
+    fewest = -(-workers // (seeds * len(plan.programs)))
+    drafts = [draft for cohorts in plan.programs for draft in _split(cohorts, plan.slots, seeds, fewest)]
     drafts.sort(key=lambda draft: (not draft.first, -_work(task, draft.rows)))
 
     def part(structure: Structure, rows: np.ndarray, seed: int, device: Any) -> Part:
@@ -74,9 +84,30 @@ def lay_out(
     def chunk(place: int, draft: _Draft) -> Chunk:
         device = place % len(devices)
         parts = tuple(part(structure, rows, draft.seed, devices[device]) for structure, rows in draft.rows)
-        return Chunk(parts, draft.seed, device)
+        return Chunk(parts, draft.seed, device, plan.slots)
 
     return [chunk(*entry) for entry in enumerate(drafts)]
+
+
+def halves(chunk: Chunk, device: Any) -> list[Chunk]:
+    """The chunk as two of half its capacity, with what state there is."""
+    slots = -(-chunk.slots // 2)
+
+    def half(second: bool) -> Chunk:
+        parts, populations = [], []
+        for place, part in enumerate(chunk.parts):
+            middle = -(-len(part.members) // 2)
+            start = middle if second else 0
+            own = np.minimum(start + np.arange(slots), chunk.slots - 1)
+            members = part.members[middle:] if second else part.members[:middle]
+            traced = jax.tree.map(lambda a, own=own: np.asarray(a)[own], part.traced)
+            parts.append(Part(part.structure, members, jax.device_put(traced, device)))
+            if chunk.populations is not None:
+                state = jax.tree.map(lambda a, own=own: np.asarray(a)[own], chunk.populations[place])
+                populations.append(state)
+        return Chunk(tuple(parts), chunk.seed, chunk.device, slots, tuple(populations) or None)
+
+    return [half(second=False), half(second=True)]
 
 
 def exact_shapes(task: Task, structure: Structure, sizes: Mapping[str, int]) -> tuple[PyTree, PyTree]:
@@ -98,9 +129,13 @@ class _Draft(NamedTuple):
     first: bool
 
 
-def _split(cohorts: Sequence[Cohort], slots: int, seeds: int) -> Iterator[_Draft]:
-    """As few chunks as hold all cohorts of a program, every cohort spread evenly over them."""
-    count = max(-(-len(cohort.rows) // slots) for cohort in cohorts)
+def _split(cohorts: Sequence[Cohort], slots: int, seeds: int, fewest: int) -> Iterator[_Draft]:
+    """As few chunks as hold all cohorts of a program, every cohort spread evenly over them.
+
+    No fewer than there are workers for, as long as there are members.
+    """
+    most = max(len(cohort.rows) for cohort in cohorts)
+    count = max(-(-most // slots), min(fewest, most))
     pieces = [np.array_split(cohort.rows, count) for cohort in cohorts]
     for seed in range(seeds):
         for place in range(count):

@@ -1,37 +1,25 @@
-"""Which configurations share a program: cohorts, padded widths, programs, tile and chunk size.
+"""The plan of a sweep: cohorts, padded widths, programs, tile and chunk size.
 
-The plan follows from the search space (or, without one, from the range of the values), the model and the kind
-of device. It depends neither on timings nor on how many configurations there are, so that another sweep over
-the same space finds all its programs compiled.
+It follows from the search space (or, without one, from the range of the values), the model, the kind of device
+and the order of magnitude of the work. It depends neither on timings nor on the exact number of configurations,
+so that another sweep over the same space finds its programs compiled.
 """
 
-import itertools
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from jbn.errors import InputError
-from jbn.nn.model import HyperParameter
-from jbn.search import Configs
-from jbn.task.hyper import Structure
+from jbn.engine.cohorts import Program, programs
+from jbn.engine.columns import REFERENCE, Classes, Column, columns_of, structures
+from jbn.engine.cost import Rates, compile_seconds, epoch_seconds, rates
+from jbn.task.probe import exact_when_padded
 from jbn.task.task import Task
 
-_PROGRAM_COHORTS = 4
-_ROUNDING = 8  # widths of hand-made configurations are padded to multiples of this
-
-
-class Cohort(NamedTuple):
-    """Configurations whose compiled shapes agree.
-
-    Args:
-        structure: what their program is built for.
-        rows: which configurations, ascending.
-    """
-
-    structure: Structure
-    rows: np.ndarray
+CLASSES: tuple[Classes, ...] = (1, 2, 3, 4, "exact")
+MANY_PROGRAMS = 32
+_WORKERS = 2  # that the weighing assumes; the plan does not depend on how many there are
 
 
 class Plan(NamedTuple):
@@ -42,11 +30,13 @@ class Plan(NamedTuple):
             have most kernels in common.
         tile: members that one iteration trains side by side.
         slots: capacity of a chunk for each cohort.
+        classes: how many capacities every padded size has, or "exact".
     """
 
-    programs: tuple[tuple[Cohort, ...], ...]
+    programs: tuple[Program, ...]
     tile: int
     slots: int
+    classes: Classes = 1
 
     def describe(self) -> dict[str, Any]:
         """The plan as plain values, for a run's record."""
@@ -57,11 +47,23 @@ class Plan(NamedTuple):
             ]
             for cohorts in self.programs
         ]
-        return {"tile": self.tile, "slots": self.slots, "programs": programs}
+        return {"tile": self.tile, "slots": self.slots, "classes": self.classes, "programs": programs}
 
 
-def plan(task: Task, configs: Mapping[str, np.ndarray], *, platform: str) -> Plan:
+def plan(
+    task: Task,
+    configs: Mapping[str, np.ndarray],
+    *,
+    platform: str,
+    epochs: int = 1,
+    seeds: int = 1,
+    classes: Classes | None = None,
+) -> Plan:
     """The plan of a sweep.
+
+    A padded member computes more than its own arithmetic, another capacity costs another program. Of one to four
+    capacities a padded size, and of exact shapes, it takes what is expected to cost least in all. Where the
+    optimiser does not treat every entry alike, shapes are exact.
 
     On a CPU a tile is a single member: its state stays in the cache while it trains the whole segment. An
     accelerator is filled by many members side by side.
@@ -70,113 +72,57 @@ def plan(task: Task, configs: Mapping[str, np.ndarray], *, platform: str) -> Pla
         task: what is trained.
         configs: names to arrays, one entry a configuration.
         platform: "cpu" or the name of an accelerator.
+        epochs: for how long.
+        seeds: seed indices of every configuration.
+        classes: so many capacities for every padded size, or "exact"; by default the cheapest.
     """
     count = len(next(iter(configs.values())))
-    columns = {
-        name: _column(entry, configs, task.defaults().get(name), count)
-        for name, entry in task.hyperparameters.items()
-        if entry.kind != "traced" and (name in configs or entry.default is not None)
-    }
-    padded = tuple(name for name, column in columns.items() if column.padded)
-    groups: dict[Structure, list[int]] = {}
-    for row in range(count):
-        values = tuple(sorted((name, column.values[row]) for name, column in columns.items()))
-        groups.setdefault(Structure(values, padded), []).append(row)
-    cohorts = [Cohort(key, np.array(groups[key])) for key in sorted(groups, key=str)]
-    possible = {n: c.possible for n, c in columns.items() if task.hyperparameters[n].kind == "structural"}
+    columns = columns_of(task, configs, count)
+    if classes is None:
+        exact = not _padding_is_exact(task, columns)
+        members = count * seeds * epochs
+        classes = "exact" if exact else _cheapest(task, columns, rates(platform), members=members)
     tile, slots = (1, 16) if platform == "cpu" else (32, 128)
-    return Plan(_together(cohorts, possible), tile, slots)
+    return Plan(_laid_out(columns, "values", classes), tile, slots, classes)
 
 
-def _together(
-    cohorts: Sequence[Cohort], possible: Mapping[str, Sequence[Any]]
-) -> tuple[tuple[Cohort, ...], ...]:
-    """Cohorts of one program: the same in everything but structure, at most a few.
+def _laid_out(
+    columns: Sequence[Column], which: Literal["values", "reference"], classes: Classes
+) -> tuple[Program, ...]:
+    possible = {column.name: column.possible for column in columns if column.kind == "structural"}
+    return programs(structures(columns, which, classes), possible)
 
-    Where there are only a few structures, every program has all of them, also those that nothing was drawn for:
-    they cost little, and the next sample may need them.
-    """
-    shared: dict[str, list[Cohort]] = {}
-    for cohort in cohorts:
-        same = tuple((name, value) for name, value in cohort.structure.values if name not in possible)
-        shared.setdefault(str(same), []).append(cohort)
-    if 0 < math.prod(len(options) for options in possible.values()) <= _PROGRAM_COHORTS:
-        return tuple(_completed(group, possible) for group in shared.values())
-    return tuple(
-        tuple(group[start : start + _PROGRAM_COHORTS])
-        for group in shared.values()
-        for start in range(0, len(group), _PROGRAM_COHORTS)
+
+def _padding_is_exact(task: Task, columns: Sequence[Column]) -> bool:
+    """Whether the optimiser trains a padded member as it does one of exact shapes."""
+    smallest = {column.name: min(column.possible) for column in columns if column.padded}
+    return all(
+        exact_when_padded(
+            task.problem,
+            cohort.structure,
+            {name: smallest[name] for name in cohort.structure.padded},
+            features=task.data.train.x.shape[1:],
+        )
+        for program in _laid_out(columns, "values", 1)
+        for cohort in program
+        if len(cohort.rows) and cohort.structure.padded
     )
 
 
-def _completed(group: Sequence[Cohort], possible: Mapping[str, Sequence[Any]]) -> tuple[Cohort, ...]:
-    """One cohort for every possible structure, empty where the group has none."""
-    there = {cohort.structure: cohort for cohort in group}
-    model = group[0].structure
-    combinations = itertools.product(*possible.values())
-    structures = [model.sized(dict(zip(possible, own, strict=True))) for own in combinations]
-    structures = [structure._replace(padded=model.padded) for structure in structures]
-    return tuple(there.get(structure, Cohort(structure, np.zeros(0, int))) for structure in structures)
+def _cheapest(task: Task, columns: Sequence[Column], own: Rates, *, members: int) -> Classes:
+    """How many capacities are expected to cost least; of equals the fewest.
 
-
-class _Column(NamedTuple):
-    """What one hyper-parameter contributes to the structure of every row.
-
-    Args:
-        values: one a row.
-        padded: they are capacities, and the row's own size is a traced number.
-        possible: values that other samples may have, if that is known.
+    Members times epochs are rounded to a power of four: a few configurations more or less change no program.
     """
-
-    values: list[Any]
-    padded: bool = False
-    possible: Sequence[Any] = ()
-
-
-def _column(entry: HyperParameter, configs: Mapping[str, np.ndarray], default: Any, count: int) -> _Column:
-    if entry.name not in configs:
-        return _Column([default] * count, possible=[default])
-    values = [int(v) if entry.whole else v for v in configs[entry.name].tolist()]
-    low, high, options = _range(_dimension(entry.name, configs), values)
-    if entry.kind == "padded" and low != high:
-        edges = _capacities(low, high, options)
-        return _Column([next(edge for edge in edges if edge >= value) for value in values], padded=True)
-    return _Column(values, possible=options or sorted(set(values)))
-
-
-def _dimension(name: str, configs: Mapping[str, np.ndarray]) -> Any:
-    """The dimension that the values were drawn from; None if that is not known or they were changed since."""
-    space = configs.space if isinstance(configs, Configs) else None
-    if space is None or name not in space:
-        return None
-    try:
-        space[name].to_unit(configs[name])
-    except InputError:
-        return None
-    return space[name]
-
-
-def _range(dimension: Any, values: list[Any]) -> tuple[Any, Any, list[Any]]:
-    """Smallest and largest value, and the possible ones if they are few."""
-    if hasattr(dimension, "options"):
-        options = sorted(dimension.options)
-        return options[0], options[-1], options
-    if hasattr(dimension, "low"):
-        low, high = int(dimension.low), int(dimension.high)
-        return low, high, list(range(low, high + 1)) if high - low < _PROGRAM_COHORTS else []
-    low, high = min(values), max(values)
-    exact = low == high or not isinstance(high, int)
-    return low, high if exact else math.ceil(high / _ROUNDING) * _ROUNDING, []
-
-
-def _capacities(low: int, high: int, options: list[int]) -> list[int]:
-    """Padded widths, ascending, one for about every octave: none is padded to much above twice its own.
-
-    >>> _capacities(50, 100, []), _capacities(8, 64, []), _capacities(16, 128, [16, 60, 128])
-    ([100], [16, 32, 64], [16, 60, 128])
-    """
-    classes = max(1, round(math.log2(high / low)))
-    edges = [math.ceil(low * (high / low) ** ((index + 1) / classes) - 1e-9) for index in range(classes)]
-    if options:
-        edges = sorted({max(option for option in options if option <= edge) for edge in edges})
-    return edges
+    if not any(column.padded for column in columns):
+        return 1
+    each = 4 ** round(math.log(members, 4)) / REFERENCE
+    best, least = CLASSES[0], math.inf
+    for classes in CLASSES:
+        laid_out = _laid_out(columns, "reference", classes)
+        if classes != 1 and len(laid_out) > MANY_PROGRAMS:
+            break
+        seconds = compile_seconds(task, laid_out, own) + each * epoch_seconds(task, laid_out, own) / _WORKERS
+        if seconds < 0.999 * least:
+            best, least = classes, seconds
+    return best

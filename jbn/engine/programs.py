@@ -52,10 +52,13 @@ def init_program(problem: Problem, structures: tuple[Structure, ...]) -> Callabl
 
 
 @functools.lru_cache(maxsize=256)
-def train_program(problem: Problem, structures: tuple[Structure, ...], tile: int) -> Callable[..., Any]:
+def train_program(
+    problem: Problem, structures: tuple[Structure, ...], tile: int, donate: bool = True
+) -> Callable[..., Any]:
     """`train(populations, traced, live, rows, noise) -> populations, losses`: one segment, cohort by cohort.
 
-    The populations are donated. Losses have one entry a slot, NaN where it is not live.
+    The populations are updated in place if they are donated. Losses have one entry a slot, NaN where it is not
+    live.
     """
 
     def train(
@@ -76,7 +79,7 @@ def train_program(problem: Problem, structures: tuple[Structure, ...], tile: int
         trained = [cohort(*own) for own in zip(structures, populations, traced, live, strict=True)]
         return tuple(population for population, _ in trained), tuple(losses for _, losses in trained)
 
-    return jax.jit(train, donate_argnums=0)
+    return jax.jit(train, donate_argnums=(0,) if donate else ())
 
 
 @functools.lru_cache(maxsize=256)
@@ -114,25 +117,25 @@ def over_tiles(
 ) -> tuple[PyTree, PyTree]:
     """Applies `one(state, input) -> state, output` to the live slots, tile by tile; all others stay as they are.
 
-        The last tile may be ragged: its surplus entries compute something that is written nowhere.
+    The last tile may be ragged: its surplus entries compute something that is written nowhere.
 
     Args:
-            one: what is done to a slot.
-            states: what changes, `[slots, ...]`.
-            inputs: what does not, `[slots, ...]`.
-            outputs: what stands for the output of a slot that is not live, `[slots, ...]`.
-            live: which slots take part.
-            tile: slots that one iteration takes side by side.
+        one: what is done to a slot.
+        states: what changes, `[slots, ...]`.
+        inputs: what does not, `[slots, ...]`.
+        outputs: what stands for the output of a slot that is not live, `[slots, ...]`.
+        live: which slots take part.
+        tile: slots that one iteration takes side by side.
 
     Returns:
-            The new states and the outputs.
+        The new states and the outputs.
 
-        >>> import jax.numpy as jnp
-        >>> live = Live(jnp.array([2, 0, 1]), jnp.array(2))
-        >>> start, step, unknown = jnp.zeros(3), jnp.ones(3), jnp.full(3, -1.0)
+    >>> import jax.numpy as jnp
+    >>> live = Live(jnp.array([2, 0, 1]), jnp.array(2))
+    >>> start, step, unknown = jnp.zeros(3), jnp.ones(3), jnp.full(3, -1.0)
     >>> states, outputs = over_tiles(lambda s, x: (s + x, s), start, step, unknown, live, 2)
-        >>> states.tolist(), outputs.tolist()
-        ([1.0, 0.0, 1.0], [0.0, -1.0, 0.0])
+    >>> states.tolist(), outputs.tolist()
+    ([1.0, 0.0, 1.0], [0.0, -1.0, 0.0])
     """
     slots = live.order.shape[0]
     places = jnp.where(jnp.arange(slots) < live.size, live.order, slots)

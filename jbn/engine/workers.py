@@ -17,6 +17,8 @@ class Workers:
     Args:
         count: threads on a CPU; default: one for each core this process may use.
         devices: where to run; each then has one thread. Default: the CPU, or all local accelerators.
+
+    The attribute `count` is the number of threads, of all devices together.
     """
 
     def __init__(self, count: int | None = None, *, devices: Sequence[Any] | None = None):
@@ -25,6 +27,7 @@ class Workers:
         shared = self.platform == "cpu" and devices is None
         self.devices = list(local[:1] if shared else local)
         each = (count or _cores()) if shared else 1
+        self.count = each * len(self.devices)
         self._pools = [ThreadPoolExecutor(each, thread_name_prefix="jbn-worker") for _ in self.devices]
 
     def submit(self, device: int, job: Callable[..., Any], *arguments: Any) -> Future:

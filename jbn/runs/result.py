@@ -15,6 +15,7 @@ from jbn.nn.normalizer import Normalizer
 from jbn.policies import History, rank
 from jbn.runs.table import Standing, ranked, standing
 from jbn.search import Configs
+from jbn.store import STANDARD_ERRORS
 from jbn.task.member import Problem, infer
 from jbn.task.task import Task
 
@@ -75,6 +76,7 @@ class Result:
         interrupted: it was stopped before its last segment.
         winner: the best member; None if all diverged.
         test_accuracy: of the winner, on the test part, which nothing is selected on; NaN without a winner.
+        run_seconds: how long compiled programs ran, all workers together.
     """
 
     task: Task
@@ -86,6 +88,7 @@ class Result:
     interrupted: bool
     winner: Best | None = dataclasses.field(repr=False)
     test_accuracy: float
+    run_seconds: float = 0.0
 
     @functools.cached_property
     def standing(self) -> Standing:
@@ -100,12 +103,16 @@ class Result:
     def table(self) -> "pd.DataFrame":
         """One row per configuration, best first: `config_id`, hyper-parameters, status, metrics, steps.
 
+        With several seed indices the metrics are means over them, and the columns
+        `validation_accuracy_standard_error` and `validation_loss_standard_error` follow: what the means would
+        scatter by if the sweep were run again with other seeds, `std(ddof=1) / sqrt(seeds)`.
+
         Ties in validation accuracy are broken by validation loss, then by `config_id`.
         """
         import pandas as pd
 
         now = self.standing
-        columns = {
+        columns: dict[str, Any] = {
             "config_id": np.arange(self.configs.count),
             **self.configs,
             "status": now.status,
@@ -113,6 +120,8 @@ class Result:
             "validation_loss": now.validation_loss,
             "steps": now.steps,
         }
+        if self.seeds > 1:
+            columns |= {name: getattr(now, name) for name in STANDARD_ERRORS}
         return ranked(pd.DataFrame(columns))
 
     def best(self) -> Best:

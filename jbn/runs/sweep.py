@@ -11,8 +11,12 @@ import jax
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
+from jbn.engine.cost import compile_seconds, rates
 from jbn.engine.engine import Engine, Segment
-from jbn.engine.plan import plan
+from jbn.engine.forecast import Forecast, forecast
+from jbn.engine.memory import available_bytes, check_memory, peak_bytes, resident_bytes
+from jbn.engine.plan import MANY_PROGRAMS, Plan, plan
+from jbn.engine.tune import tune
 from jbn.engine.workers import Workers
 from jbn.errors import InputError
 from jbn.policies import DIVERGED, DONE, RUNNING, STOPPED, History, Policy, watch
@@ -55,7 +59,10 @@ def sweep(
     policy: Policy | None = None,
     out: str | Path | None = None,
     workers: int | None = None,
+    on_plan: Callable[[Forecast], None] | None = None,
     on_segment: Callable[[Progress], bool | None] | None = None,
+    tuned: bool = False,
+    max_programs: int | None = MANY_PROGRAMS,
     settings: Mapping[str, Any] | None = None,
 ) -> Result:
     """Trains every configuration and returns them ranked.
@@ -69,11 +76,16 @@ def sweep(
         configs: names of hyper-parameters to arrays of equal length, e.g. from `jbn.search.random`.
         epochs: passes over the training part, at least 1. A segment is an epoch.
         key: a JAX key.
-        seeds: train every configuration with so many seed indices; metrics are their means.
+        seeds: train every configuration with so many seed indices; the table has the means of their metrics and
+            the standard errors of the means. No program is compiled for it: seeds are more members.
         policy: `policy(history, key) -> edits`, called after every segment; by default it only watches.
         out: a folder to record the sweep in; it must not hold one yet.
         workers: threads on a CPU; default: one a core.
+        on_plan: called once, before anything is compiled, with what the plan is expected to cost.
         on_segment: called after every segment; the sweep ends early where it returns True.
+        tuned: time candidates for tile and chunk capacity first; the choice is recorded with the run.
+        max_programs: a space that needs more programs is refused, since each is compiled for seconds; None for
+            no limit.
         settings: more to record, values that JSON knows.
 
     Returns:
@@ -81,7 +93,8 @@ def sweep(
 
     Raises:
         InputError: an unknown hyper-parameter, a value that is not allowed, fewer than 1 epoch or configuration, a
-            folder that already holds a sweep. Nothing is written then.
+            folder that already holds a sweep, more programs than `max_programs`, more than fits into the
+            memory. Nothing is written then.
 
     >>> import jax, jbn
     >>> task = jbn.Task(model=jbn.mlp(layers=1, hidden_units=16), data=jbn.data.digits())
@@ -95,9 +108,14 @@ def sweep(
     start = time.perf_counter()
     with contextlib.ExitStack() as stack:
         crew = stack.enter_context(contextlib.closing(Workers(workers)))
-        layout = plan(task, columns, platform=crew.platform)
+        layout = plan(task, columns, platform=crew.platform, epochs=epochs, seeds=seeds)
+        _check_size(task, layout, columns.count, seeds, max_programs, on_host=crew.platform == "cpu")
+        layout, trials = tune(task, columns, layout, workers=crew) if tuned else (layout, ())
+        if on_plan is not None:
+            on_plan(forecast(task, columns, layout, workers=crew, epochs=epochs, seeds=seeds))
+        more = {**(settings or {}), "tuning": [trial._asdict() for trial in trials]} if tuned else settings
         record = stack.enter_context(
-            recorder(out, task, columns, layout, epochs=epochs, seeds=seeds, key=key, settings=settings)
+            recorder(out, task, columns, layout, epochs=epochs, seeds=seeds, key=key, settings=more)
         )
         engine = Engine(task, columns, layout, key=key, seeds=seeds, workers=crew)
         loop = _Loop(engine, record, epochs, seeds, policy or watch, jax.random.fold_in(key, _POLICY), start)
@@ -108,8 +126,18 @@ def sweep(
         seconds = time.perf_counter() - start
         record.finish(history, engine.timings, seconds, winner, test_accuracy)
     interrupted = len(history.steps) < epochs and bool((history.status == STOPPED).any())
-    timings = engine.timings
-    return Result(task, columns, history, seeds, timings, seconds, interrupted, winner, test_accuracy)
+    return Result(
+        task,
+        columns,
+        history,
+        seeds,
+        engine.timings,
+        seconds,
+        interrupted,
+        winner,
+        test_accuracy,
+        engine.run_seconds,
+    )
 
 
 _POLICY = 1 << 20  # far from any seed index: the policy's stream is none of a member's
@@ -124,6 +152,21 @@ def _checked(task: Task, configs: Mapping[str, Any], epochs: int, seeds: int) ->
         raise InputError("a sweep needs at least 1 configuration, but got 0")
     task.check(columns)
     return columns
+
+
+def _check_size(
+    task: Task, layout: Plan, count: int, seeds: int, max_programs: int | None, *, on_host: bool
+) -> None:
+    """Neither more programs than anybody would wait for, nor more members than memory holds."""
+    if max_programs is not None and len(layout.programs) > max_programs:
+        seconds = compile_seconds(task, layout.programs, rates("cpu" if on_host else "accelerator"))
+        raise InputError(
+            f"a sweep may have at most {max_programs} programs, but this space needs {len(layout.programs)}, about "
+            f"{seconds:.0f} s of compiling: vary fewer hyper-parameters that give arrays their shapes, or allow it "
+            f"with max_programs=None (--yes on the command line)"
+        )
+    if on_host:
+        check_memory(peak_bytes(task, layout, seeds=seeds) - resident_bytes(), count, available_bytes())
 
 
 class _Loop:

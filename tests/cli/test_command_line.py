@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import os
+import re
 import signal
 import sqlite3
 import subprocess
@@ -68,6 +69,25 @@ def test_the_same_seed_gives_the_same_file_and_another_seed_another(done, place)
     assert header == f"config_id,{hypers},status,validation_accuracy,validation_loss,steps"
 
 
+def test_several_seeds_show_their_mean_and_standard_error(place):
+    run = jbn("sweep", "spec.toml", "--seeds", "3", "--configs", "2", "--out", "seeds", cwd=place)
+    assert run.returncode == 0, run.stderr
+    assert "2 configurations, 3 seeds each, 2 epochs, seed 0" in run.stdout
+    assert "The best 2 of 2 configurations, mean ± standard error over 3 seeds" in run.stdout
+    assert re.search(r"^winner: configuration [01] \(seed index [012], the best of its 3\)", run.stdout, re.M)
+    jbn("export", "seeds", "seeds.csv", cwd=place)
+    with (place / "seeds.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0])[-3:] == [
+        "steps",
+        "validation_accuracy_standard_error",
+        "validation_loss_standard_error",
+    ]
+    for row in rows:
+        mean, error = (float(row[f"validation_accuracy{end}"]) for end in ("", "_standard_error"))
+        assert f"{mean:.4f} ± {error:.4f}" in run.stdout
+
+
 def test_a_grid(place):
     run = jbn("sweep", "spec.toml", "--grid", "2", "--epochs", "1", "--out", "grid", cwd=place)
     assert run.returncode == 0, run.stderr
@@ -95,7 +115,7 @@ def test_data_of_one_s_own(place):
 def test_help_explains_every_option(place):
     shown = jbn("sweep", "--help", cwd=place, env={**os.environ, "COLUMNS": "200"})
     assert shown.returncode == 0
-    for option in ("--configs", "--grid", "--epochs", "--seed", "--data", "--data-dir", "--out"):
+    for option in ("--configs", "--grid", "--epochs", "--seed", "--seeds", "--data", "--data-dir", "--out"):
         assert option in shown.stdout
 
 
@@ -117,6 +137,9 @@ WRONG = {
         "--configs must be a whole number of at least 1, but got 0",
     ),
     "no epochs": ("", ["--epochs", "0"], "--epochs must be a whole number of at least 1, but got 0"),
+    "no seeds": ("", ["--seeds", "0"], "--seeds must be a whole number of at least 1, but got 0"),
+    "seeds below 0": ("", ["--seeds", "-3"], "--seeds must be a whole number of at least 1, but got -3"),
+    "seeds in words": ("", ["--seeds", "three"], "Invalid value for '--seeds'"),
     "missing data": ("", ["--data", "gone.npz"], "gone.npz"),
     "foreign data": ("", ["--data", "foreign.npz"], "foreign.npz"),
     "unknown data": ("", ["--data", "digit"], "did you mean 'digits'"),

@@ -13,7 +13,7 @@ def write(tmp_path, text):
 
 
 def test_without_anything_it_is_the_default_sweep():
-    assert resolve(None, {}) == Spec(data="digits", configs=256, epochs=50, seed=0, space=None)
+    assert resolve(None, {}) == Spec(data="digits", configs=256, epochs=50, seed=0, seeds=1, space=None)
 
 
 def test_options_win_over_the_file_and_the_file_over_the_defaults(tmp_path):
@@ -37,6 +37,9 @@ def test_a_number_of_configurations_wins_over_the_grid_of_the_file(tmp_path):
         ("", {"epochs": 0}, "--epochs must be a whole number of at least 1, but got 0"),
         ("", {"configs": -3}, "--configs must be a whole number of at least 1, but got -3"),
         ("", {"seed": -1}, "--seed must be a whole number of at least 0, but got -1"),
+        ("seeds = 0", {}, "seeds in .*spec.toml' must be a whole number of at least 1, but got 0"),
+        ("seeds = 'three'", {}, "seeds in .* must be a whole number of at least 1, but got 'three'"),
+        ("", {"seeds": -2}, "--seeds must be a whole number of at least 1, but got -2"),
         ("epoch = 3", {}, "unknown key 'epoch' in the spec: did you mean 'epochs'"),
         ("data = 3", {}, "data in .* must be a text, but got 3"),
         ("space = 3", {}, r"must be a table of hyper-parameters, \[space\], but got 3"),

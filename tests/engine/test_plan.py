@@ -1,9 +1,11 @@
 """Which configurations share a program."""
 
 import numpy as np
+import optax
 import pytest
 
 import jbn
+from jbn.engine.cost import compile_seconds, epoch_seconds, rates
 from jbn.engine.plan import plan
 
 DATA = jbn.data.digits()
@@ -48,17 +50,66 @@ def test_a_width_that_does_not_vary_is_exact():
     assert cohort.structure.padded == ()
 
 
+def widths(configs, **options):
+    programs = plan(TASK, configs, platform="cpu", **options).programs
+    return {
+        (dict(c.structure.values)["hidden_units"], bool(c.structure.padded)) for own in programs for c in own
+    }
+
+
 @pytest.mark.parametrize(
-    ("space", "expected"),
+    ("classes", "expected"),
     [
-        (jbn.Space(hidden_units=jbn.integers(50, 100)), {100}),
-        (jbn.Space(hidden_units=jbn.integers(8, 64)), {16, 32, 64}),
-        (jbn.Space(hidden_units=jbn.choice(16, 60, 128)), {16, 60, 128}),
+        (1, {(128, True)}),
+        (2, {(60, True), (128, False)}),
+        (3, {(16, False), (60, False), (128, False)}),
+        ("exact", {(16, False), (60, False), (128, False)}),
     ],
 )
-def test_widths_are_padded_by_octaves(space, expected):
-    found = {dict(c.structure.values)["hidden_units"] for c in cohorts(jbn.search.random(space, 200, key=1))}
-    assert found == expected
+def test_a_capacity_that_only_its_own_size_has_is_exact(classes, expected):
+    space = jbn.Space(hidden_units=jbn.choice(16, 60, 128))
+    assert widths(jbn.search.random(space, 50, key=1), classes=classes) == expected
+
+
+def test_little_work_is_padded_and_much_work_gets_more_capacities():
+    space = jbn.Space(hidden_units=jbn.integers(8, 256))
+    configs = jbn.search.random(space, 64, key=0)
+    few, some, many = (len(widths(configs, epochs=epochs)) for epochs in (1, 1_000, 100_000))
+    assert few == 1
+    assert few <= some <= many
+    assert many > 2
+
+
+def test_a_few_configurations_more_change_no_program():
+    space = jbn.Space(hidden_units=jbn.integers(8, 256))
+    for count in (36, 50, 64):
+        configs = jbn.search.random(space, count, key=count)
+        assert (
+            plan(TASK, configs, platform="cpu", epochs=500).classes
+            == plan(TASK, jbn.search.random(space, 64, key=0), platform="cpu", epochs=500).classes
+        )
+
+
+def test_the_plan_is_the_cheapest_by_its_own_reckoning():
+    space = jbn.Space(hidden_units=jbn.integers(8, 256), layers=jbn.integers(1, 3))
+    configs, own = jbn.search.random(space, 256, key=0), rates("cpu")
+    for epochs in (1, 256, 4096):  # 256 members times a power of four: nothing is rounded
+
+        def seconds(classes, epochs=epochs):
+            programs = plan(TASK, configs, platform="cpu", epochs=epochs, classes=classes).programs
+            return compile_seconds(TASK, programs, own) + epochs * epoch_seconds(TASK, programs, own) / 2
+
+        chosen = plan(TASK, configs, platform="cpu", epochs=epochs).classes
+        assert seconds(chosen) <= 1.02 * min(map(seconds, (1, 2, 3, 4)))  # the reference is another sample
+
+
+def test_an_optimiser_that_notices_padding_gets_exact_shapes():
+    factory = lambda learning_rate: optax.chain(optax.clip_by_block_rms(1e-3), optax.sgd(learning_rate))  # noqa: E731
+    task = jbn.Task(model=jbn.mlp(), data=DATA, optimizer=jbn.optimizer(factory))
+    configs = jbn.search.random(jbn.Space(hidden_units=jbn.choice(5, 6, 8)), 30, key=1)
+    found = plan(task, configs, platform="cpu")
+    assert found.classes == "exact"
+    assert not any(cohort.structure.padded for program in found.programs for cohort in program)
 
 
 def test_widths_without_a_space_are_rounded_up():

@@ -74,6 +74,25 @@ def test_the_export_has_the_columns_order_and_numbers_of_the_table(run, tmp_path
     assert rows[-1]["validation_accuracy"] == ""
 
 
+def test_several_seeds_are_stored_and_exported_with_their_standard_errors(tmp_path):
+    folder, path = tmp_path / "run", tmp_path / "table.csv"
+    bad = {"initial_scale": np.array([1.0, 1e38, 1.0]), "learning_rate": np.array([0.01, 0.01, 0.1])}
+    task = jbn.Task(model=jbn.mlp(layers=1, hidden_units=8, batch_norm="none"), data=TASK.data)
+    result = jbn.sweep(task, bad, epochs=1, key=jax.random.key(1), seeds=3, out=folder)
+    table, record = result.table(), store.read(folder)
+    for name in table.columns:
+        expected = table.sort_values("config_id")[name].to_numpy()
+        np.testing.assert_array_equal(record.configurations[name].to_numpy(), expected)
+    assert sorted(set(record.curves.seed)) == [0, 1, 2]
+    export_table(folder, path)
+    with path.open() as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == list(table.columns)
+    for name in store.STANDARD_ERRORS:
+        assert [float(row[name]) for row in rows[:2]] == table[name].tolist()[:2]
+        assert rows[2][name] == ""  # diverged
+
+
 @pytest.mark.parametrize(
     ("folder", "path", "to", "message"),
     [

@@ -100,7 +100,7 @@ def test_one_trace_a_cohort_and_another_sweep_compiles_nothing():
     own = jbn.Task(model=counted, data=DATA)
     result = jbn.sweep(own, draw(16), epochs=2, key=KEY)
     assert traces["train"] == 4  # two depths x two batch sizes
-    assert traces["infer"] <= 2 + 1  # two depths, and the winner
+    assert traces["infer"] <= 2 + 2 + 1  # two depths evaluated and looked at by the plan, and the winner
     assert result.timings.programs == 2 + 1 + 1  # training per batch size, initial states, evaluation
     compiled = set(map(id, executables._known.values()))
     again = jbn.sweep(own, draw(41, key=5), epochs=1, key=jax.random.key(9))
@@ -187,6 +187,52 @@ def test_several_seeds_are_averaged_and_the_first_is_the_plain_sweep():
     np.testing.assert_allclose(three.scores, expected)
     assert len(set(three.history.train_loss[-1, :3])) == 3
     assert len(three.table()) == 4
+
+
+def test_the_table_of_several_seeds_ends_in_standard_errors():
+    own, configs = task(), draw(4)
+    table = jbn.sweep(own, configs, epochs=1, key=KEY, seeds=3).table()
+    one = list(jbn.sweep(own, configs, epochs=1, key=KEY).table().columns)
+    errors = ["validation_accuracy_standard_error", "validation_loss_standard_error"]
+    assert list(table.columns) == [*one, *errors]
+    assert one[-1] == "steps"
+    assert (table[errors] > 0).all(axis=None)
+
+
+def test_several_seeds_trace_and_compile_nothing_new():
+    base = jbn.mlp()
+    traces = []
+
+    def train(*arguments, **options):
+        traces.append("train")
+        return base.train(*arguments, **options)
+
+    own = jbn.Task(model=Model(base.init, train, base.infer, base.hyperparameters), data=DATA)
+    first = jbn.sweep(own, draw(5), epochs=1, key=KEY)
+    assert first.timings.programs > 0
+    compiled = set(map(id, executables._known.values()))
+    traced = len(traces)
+    more = jbn.sweep(own, draw(5), epochs=1, key=KEY, seeds=3)
+    assert (more.timings.trace, more.timings.compile, more.timings.programs) == (0.0, 0.0, 0)
+    assert len(traces) == traced > 0
+    assert set(map(id, executables._known.values())) == compiled
+
+
+def test_configurations_with_the_same_seed_index_start_alike():
+    """At a learning rate of 0 nothing is learned: what the metrics show is the initial draws."""
+    configs = {
+        "learning_rate": np.zeros(4),
+        "beta1": np.array([0.9, 0.5, 0.9, 0.9]),
+        "decay_rate": np.array([0.0, 0.0, 1.0, 0.0]),
+        "batch_size": np.array([256, 256, 256, 128]),  # another program
+    }
+    own = task(layers=1, hidden_units=8, batch_norm="none")
+    history = jbn.sweep(own, configs, epochs=1, key=KEY, seeds=3).history
+    loss = history.validation_loss[0].reshape(4, 3)
+    np.testing.assert_allclose(loss, np.broadcast_to(loss[0], loss.shape), rtol=1e-6)
+    assert len(set(loss[0])) == 3
+    order = history.train_loss[0].reshape(4, 3)[:3]  # of the rows: which of them the last batch leaves out
+    np.testing.assert_allclose(order, np.broadcast_to(order[0], order.shape), rtol=1e-6)
 
 
 def test_it_may_be_ended_after_a_segment():

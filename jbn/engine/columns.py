@@ -1,0 +1,133 @@
+"""What every hyper-parameter contributes to the shapes of every configuration."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from jbn.engine.widths import capacities
+from jbn.errors import InputError
+from jbn.nn.model import HyperParameter
+from jbn.search import Configs
+from jbn.search import random as draw
+from jbn.task.hyper import Structure
+from jbn.task.task import Task
+
+Classes = int | Literal["exact"]
+_ROUNDING = 8  # widths of hand-made configurations are padded to multiples of this
+REFERENCE = 256  # configurations that stand for all those of a space
+
+
+class Column(NamedTuple):
+    """What one hyper-parameter contributes to the structure of every row.
+
+    Args:
+        name: of the hyper-parameter.
+        kind: of the hyper-parameter.
+        values: one a row.
+        reference: values as they are expected to occur, `REFERENCE` of them.
+        possible: values that may occur, ascending, if they are few or the size is padded; else none.
+        padded: sizes below a capacity are traced numbers.
+        rounding: capacities are multiples of it.
+    """
+
+    name: str
+    kind: str
+    values: list[Any]
+    reference: list[Any]
+    possible: Sequence[Any] = ()
+    padded: bool = False
+    rounding: int = 1
+
+    def edges(self, classes: Classes) -> dict[int, bool]:
+        """The capacities, ascending, and whether sizes below share each; exact ones if `classes` is."""
+        if classes == "exact":
+            return dict.fromkeys(self.possible, False)
+        found = capacities(self.reference, classes, highest=max(self.possible))
+        if self.rounding > 1:
+            found = sorted({math.ceil(edge / self.rounding) * self.rounding for edge in found})
+        below = np.searchsorted(self.possible, found, side="right")
+        return {
+            edge: not (several == 1 and edge in self.possible)
+            for edge, several in zip(found, np.diff(below, prepend=0), strict=True)
+        }
+
+
+def columns_of(task: Task, configs: Mapping[str, np.ndarray], count: int) -> list[Column]:
+    """Every hyper-parameter that programs are built for; `configs` has `count` rows."""
+    reference = _reference(configs)
+    return [
+        _column(entry, configs, reference, task.defaults().get(name), count)
+        for name, entry in task.hyperparameters.items()
+        if entry.kind != "traced" and (name in configs or entry.default is not None)
+    ]
+
+
+def _reference(configs: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+    """Configurations that stand for all: drawn from the space; where there is none, those given."""
+    space = configs.space if isinstance(configs, Configs) else None
+    drawn = {} if space is None else draw(space, REFERENCE, key=0)
+    return {
+        name: own[np.arange(REFERENCE) * len(own) // REFERENCE]
+        if _dimension(name, configs) is None
+        else drawn[name]
+        for name, own in configs.items()
+    }
+
+
+def _column(
+    entry: HyperParameter,
+    configs: Mapping[str, np.ndarray],
+    reference: Mapping[str, np.ndarray],
+    default: Any,
+    count: int,
+) -> Column:
+    if entry.name not in configs:
+        return Column(entry.name, entry.kind, [default] * count, [default] * REFERENCE, [default])
+    own, expected = (
+        [int(v) if entry.whole else v for v in source[entry.name].tolist()] for source in (configs, reference)
+    )
+    dimension = _dimension(entry.name, configs)
+    possible = _possible(dimension, own)
+    padded = entry.kind == "padded" and len(possible) > 1
+    rounding = _ROUNDING if padded and dimension is None else 1
+    return Column(entry.name, entry.kind, own, expected, possible, padded, rounding)
+
+
+def _dimension(name: str, configs: Mapping[str, np.ndarray]) -> Any:
+    """The dimension that the values were drawn from; None if that is not known or they were changed since."""
+    space = configs.space if isinstance(configs, Configs) else None
+    if space is None or name not in space:
+        return None
+    try:
+        space[name].to_unit(configs[name])
+    except InputError:
+        return None
+    return space[name]
+
+
+def _possible(dimension: Any, values: list[Any]) -> list[Any]:
+    """The values that may occur, ascending."""
+    if hasattr(dimension, "options"):
+        return sorted(dimension.options)
+    if hasattr(dimension, "low"):
+        return list(range(int(dimension.low), int(dimension.high) + 1))
+    return sorted(set(values))
+
+
+def structures(
+    columns: Sequence[Column], which: Literal["values", "reference"], classes: Classes
+) -> Iterator[Structure]:
+    """The structure of every row of the values, or of the reference."""
+    edges = {column.name: column.edges(classes) for column in columns if column.padded}
+    ordered = sorted(columns, key=lambda column: column.name)
+    for values in zip(*(getattr(column, which) for column in ordered), strict=True):
+        sizes, padded = [], []
+        for column, value in zip(ordered, values, strict=True):
+            own = value
+            if column.padded:
+                own = next(edge for edge in edges[column.name] if edge >= value)
+                padded += [column.name] if edges[column.name][own] else []
+            sizes.append((column.name, own))
+        yield Structure(tuple(sizes), tuple(padded))

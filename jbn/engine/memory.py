@@ -1,0 +1,87 @@
+"""How much memory a sweep takes, from shapes alone, and how much there is."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from jbn.engine.arithmetic import arithmetic
+from jbn.engine.plan import Plan
+from jbn.errors import InputError
+from jbn.task.task import Task
+
+_PROGRAM_BYTES = 12e6  # what compiling a matrix product's share of a program leaves behind
+_DEVICE_SHARE = 0.7  # of an accelerator's memory that populations may fill; the rest is for programs and data
+
+
+def population_bytes(task: Task, plan: Plan, seeds: int) -> int:
+    """Parameters, running statistics and optimiser state of all slots, empty ones included."""
+    return sum(
+        seeds * _chunks(cohorts, plan.slots) * plan.slots * arithmetic(task, cohort.structure).state_bytes
+        for cohorts in plan.programs
+        for cohort in cohorts
+    )
+
+
+def peak_bytes(task: Task, plan: Plan, *, seeds: int) -> int:
+    """What the process will have at its peak: what it has now, the population, data, programs and their work."""
+    shapes = [[arithmetic(task, cohort.structure) for cohort in cohorts] for cohorts in plan.programs]
+    programs = _PROGRAM_BYTES * sum(one.products for own in shapes for one in own)
+    rows = task.arrays().train
+    data = (seeds + 1) * (rows.x.nbytes + rows.y.nbytes)
+    return round(resident_bytes() + population_bytes(task, plan, seeds) + data + programs)
+
+
+def must_wait(task: Task, plan: Plan, seeds: int, devices: Sequence[Any]) -> bool:
+    """Whether the population does not fit on the accelerators, so that chunks wait on the host between segments."""
+    limits = [
+        (device.memory_stats() or {}).get("bytes_limit") for device in devices if device.platform != "cpu"
+    ]
+    known = [limit for limit in limits if limit]
+    return bool(known) and population_bytes(task, plan, seeds) > _DEVICE_SHARE * sum(known)
+
+
+def check_memory(needed: int, configurations: int, available: int | None) -> None:
+    """A sweep must fit into the memory there is: on a CPU the system gives no second chance.
+
+    Raises:
+        InputError: how much it needs, how much there is, and how many configurations would fit.
+
+    >>> check_memory(1_000_000_000, 1000, 2_000_000_000)
+    """
+    if available is not None and needed > available:
+        fits = max(1, int(configurations * available / needed))
+        raise InputError(
+            f"{configurations} configurations need about {needed / 1e9:.1f} GB, but {available / 1e9:.1f} GB are "
+            f"available: take {fits} or fewer, smaller networks or fewer seeds"
+        )
+
+
+def resident_bytes() -> int:
+    """What this process has in memory now; 0 where the system does not tell."""
+    return _kilobytes("/proc/self/status", "VmRSS:") * 1024
+
+
+def available_bytes() -> int | None:
+    """What this process may still take, by the system and by its control group; None if they do not tell."""
+    free = _kilobytes("/proc/meminfo", "MemAvailable:") * 1024
+    limits = [free] if free else []
+    try:
+        limit, used = (
+            Path("/sys/fs/cgroup", name).read_text().strip() for name in ("memory.max", "memory.current")
+        )
+        limits += [int(limit) - int(used)] if limit != "max" else []
+    except (OSError, ValueError):
+        pass
+    return min(limits, default=None)
+
+
+def _kilobytes(path: str, name: str) -> int:
+    try:
+        lines = Path(path).read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in lines if line.startswith(name)), 0)
+
+
+def _chunks(cohorts: Sequence[Any], slots: int) -> int:
+    return max(-(-len(cohort.rows) // slots) for cohort in cohorts)

@@ -1,0 +1,156 @@
+"""How much memory a sweep takes, and how it goes on where that is not there."""
+
+import logging
+
+import jax
+import numpy as np
+import pytest
+
+import jbn
+from jbn.engine import memory
+from jbn.engine.engine import Engine
+from jbn.engine.plan import plan
+from jbn.engine.workers import Workers
+from jbn.errors import InputError
+
+TASK = jbn.Task(model=jbn.mlp(), data=jbn.data.digits())
+SPACE = jbn.Space(learning_rate=jbn.log_uniform(1e-3, 1e-1), layers=jbn.integers(1, 2), hidden_units=16)
+CONFIGS = jbn.search.random(SPACE, 11, key=0)
+LAYOUT = plan(TASK, CONFIGS, platform="cpu")._replace(slots=8)
+ALIVE = np.arange(11) % 5 != 3
+
+
+@pytest.fixture
+def workers():
+    crew = Workers(1)
+    yield crew
+    crew.close()
+
+
+def engine(workers, **options):
+    return Engine(TASK, CONFIGS, LAYOUT, key=jax.random.key(1), workers=workers, **options)
+
+
+def losses(own, *, from_epoch=0):
+    segments = [own.advance(epoch, ALIVE) for epoch in range(from_epoch, from_epoch + 2)]
+    return np.array([[segment.metrics.train_loss, segment.metrics.validation_loss] for segment in segments])
+
+
+@pytest.fixture(scope="module")
+def expected():
+    crew = Workers(1)
+    yield losses(engine(crew))
+    crew.close()
+
+
+def test_population_bytes_are_those_of_the_real_population(workers):
+    own = engine(workers)
+    own.advance(0, np.ones(11, bool))
+    real = sum(leaf.nbytes for chunk in own._chunks for leaf in jax.tree.leaves(chunk.populations))
+    assert memory.population_bytes(TASK, LAYOUT, 1) == real
+    assert memory.population_bytes(TASK, LAYOUT, 3) == 3 * real
+
+
+def test_chunks_that_wait_on_the_host_train_the_same(workers, expected):
+    own = engine(workers, waits=True)
+    np.testing.assert_array_equal(losses(own), expected)
+    leaves = [leaf for chunk in own._chunks for leaf in jax.tree.leaves(chunk.populations)]
+    assert all(isinstance(leaf, np.ndarray) for leaf in leaves)
+
+
+class Exhausted:
+    """A program that has not enough memory for more than so many slots, as often as told."""
+
+    def __init__(self, program, slots, message="RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes"):
+        self.program, self.slots, self.message = program, slots, message
+
+    def __call__(self, populations, *rest):
+        if jax.tree.leaves(populations)[0].shape[0] > self.slots:
+            raise jax.errors.JaxRuntimeError(self.message)
+        return self.program(populations, *rest)
+
+    def compile(self):
+        self.program.compile()
+
+
+def break_training(own, monkeypatch, slots, **options):
+    before = Engine._programs
+
+    def programs(self, *arguments):
+        init, train, evaluate = before(self, *arguments)
+        return init, Exhausted(train, slots, **options), evaluate
+
+    monkeypatch.setattr(Engine, "_programs", programs)
+    for chunk in own._chunks:
+        chunk.programs = None
+
+
+@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize("waits", [True, False])
+@pytest.mark.parametrize("slots", [4, 1])
+def test_out_of_memory_halves_the_chunk_and_starts_the_segment_again(
+    workers, expected, monkeypatch, caplog, first, waits, slots
+):
+    own = engine(workers, waits=waits)
+    found = []
+    if not first:
+        segment = own.advance(0, ALIVE)
+        found.append([segment.metrics.train_loss, segment.metrics.validation_loss])
+    break_training(own, monkeypatch, slots)
+    with caplog.at_level(logging.WARNING, "jbn"):
+        for epoch in range(len(found), 2):
+            segment = own.advance(epoch, ALIVE)
+            found.append([segment.metrics.train_loss, segment.metrics.validation_loss])
+    np.testing.assert_array_equal(np.array(found), expected)
+    assert {chunk.slots for chunk in own._chunks} == {slots}
+    assert "out of memory on" in caplog.text
+    assert "halved and starts its segment again" in caplog.text
+    assert own.member(4)[0]["output"]["kernel"].shape == (16, 10)
+
+
+def test_a_single_member_that_does_not_fit_is_an_error(workers, monkeypatch):
+    own = engine(workers)
+    break_training(own, monkeypatch, 0)
+    with pytest.raises(jax.errors.JaxRuntimeError, match="RESOURCE_EXHAUSTED"):
+        own.advance(0, ALIVE)
+
+
+def test_other_errors_of_the_device_are_not_taken_for_it(workers, monkeypatch):
+    own = engine(workers)
+    break_training(own, monkeypatch, 0, message="INTERNAL: something else")
+    with pytest.raises(jax.errors.JaxRuntimeError, match="INTERNAL"):
+        own.advance(0, ALIVE)
+    assert {chunk.slots for chunk in own._chunks} == {8}
+
+
+def test_what_does_not_fit_is_refused_before_anything_is_written(tmp_path, monkeypatch):
+    monkeypatch.setattr("jbn.runs.sweep.available_bytes", lambda: 1_000_000)
+    with pytest.raises(InputError, match=r"11 configurations need about .* GB, but 0\.0 GB are available"):
+        jbn.sweep(TASK, CONFIGS, epochs=1, key=jax.random.key(0), out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_message_says_how_many_would_fit():
+    with pytest.raises(
+        InputError, match=r"1000 .* about 8\.0 GB, but 2\.0 GB are available: take 250 or fewer"
+    ):
+        memory.check_memory(8_000_000_000, 1000, 2_000_000_000)
+    memory.check_memory(8_000_000_000, 1000, None)
+
+
+def test_the_system_tells_how_much_there_is():
+    assert memory.resident_bytes() > 50e6
+    available = memory.available_bytes()
+    assert available is None or available > 50e6
+
+
+@pytest.mark.parametrize(("limit", "waits"), [(None, False), (10**12, False), (10**5, True)])
+def test_chunks_wait_on_the_host_where_an_accelerator_is_too_small(limit, waits):
+    class Device:
+        platform = "gpu"
+
+        def memory_stats(self):
+            return None if limit is None else {"bytes_limit": limit}
+
+    assert memory.must_wait(TASK, LAYOUT, 1, [Device()]) is waits
+    assert not memory.must_wait(TASK, LAYOUT, 1, jax.devices("cpu"))
