@@ -112,11 +112,11 @@ def _padding_is_exact(task: Task, columns: Sequence[Column]) -> bool:
 def _cheapest(task: Task, columns: Sequence[Column], own: Rates, *, members: int) -> Classes:
     """How many capacities are expected to cost least; of equals the fewest.
 
-    Members times epochs are rounded to a power of four: a few configurations more or less change no program.
+    Members times epochs are rounded to a power of two: a few configurations more or less change no program.
     """
     if not any(column.padded for column in columns):
         return 1
-    each = 4 ** round(math.log(members, 4)) / REFERENCE
+    each = 2 ** round(math.log2(members)) / REFERENCE
     best, least = CLASSES[0], math.inf
     for classes in CLASSES:
         laid_out = _laid_out(columns, "reference", classes)

@@ -1,15 +1,21 @@
 """The loop of a sweep: determinism, divergence, policies, programs shared between sweeps, the winner."""
 
 import gc
+import io
 
 import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from rich.console import Console
 
 import jbn
+from jbn.cli.progress import display
 from jbn.engine import executables
+from jbn.engine.engine import Engine
+from jbn.engine.plan import plan
+from jbn.engine.workers import Workers
 from jbn.nn.model import Model
 from jbn.policies import Edits, History, rank
 
@@ -253,10 +259,6 @@ def test_it_may_be_ended_after_a_segment():
 
 def test_donated_buffers_stay_in_place():
     """The population is updated where it lies: a segment allocates no second one."""
-    from jbn.engine.engine import Engine
-    from jbn.engine.plan import plan
-    from jbn.engine.workers import Workers
-
     own, configs, workers = task(), draw(8), Workers()
     engine = Engine(own, configs, plan(own, configs, platform="cpu"), key=KEY, workers=workers)
     alive = np.ones(8, bool)
@@ -272,6 +274,47 @@ def test_donated_buffers_stay_in_place():
         engine.advance(epoch, alive)
     assert places() == before
     workers.close()
+
+
+def test_they_stay_in_place_with_a_record_and_a_progress_bar_on(tmp_path, monkeypatch):
+    engines, seen = [], []
+
+    class Watched(Engine):
+        def __init__(self, *arguments, **options):
+            super().__init__(*arguments, **options)
+            engines.append(self)
+
+    monkeypatch.setattr("jbn.runs.sweep.Engine", Watched)
+    with display(Console(force_terminal=True, file=io.StringIO())) as shown:
+
+        def after(state: jbn.Progress):
+            shown.show(state)
+            gc.collect()
+            leaves = jax.tree.leaves([chunk.populations for chunk in engines[0]._chunks])
+            seen.append({leaf.unsafe_buffer_pointer() for leaf in leaves if leaf.nbytes > 1000})
+
+        jbn.sweep(task(), draw(8), epochs=4, key=KEY, out=tmp_path / "run", on_segment=after)
+    assert len(seen) == 4
+    assert len(seen[0]) > 3
+    assert all(own == seen[0] for own in seen)
+
+
+def test_halving_traces_one_program_a_cohort():
+    base, traces = jbn.mlp(), []
+
+    def train(*arguments, **options):
+        traces.append(1)
+        return base.train(*arguments, **options)
+
+    def halve(history, key):
+        running = np.flatnonzero(history.status == 0)
+        losses = history.validation_loss[-1][running]
+        return jbn.Edits(stop=running[np.argsort(losses)[len(running) // 2 :]])
+
+    own = jbn.Task(model=base._replace(train=train), data=DATA)
+    result = jbn.sweep(own, draw(32), epochs=5, key=KEY, policy=halve)
+    assert [int(took) for took in (~np.isnan(result.history.train_loss)).sum(axis=1)] == [32, 16, 8, 4, 2]
+    assert len(traces) == 4  # two depths x two batch sizes
 
 
 @pytest.mark.parametrize(
