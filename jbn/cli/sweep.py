@@ -2,6 +2,7 @@
 
 import dataclasses
 import datetime
+import functools
 import os
 import sys
 from pathlib import Path
@@ -15,7 +16,6 @@ from jbn.cli.explain import show_outcome, show_plan
 from jbn.cli.progress import display, interruptible
 from jbn.cli.show import show_summary, show_table, show_winner
 from jbn.cli.spec import Spec
-from jbn.engine.forecast import Forecast
 from jbn.engine.plan import MANY_PROGRAMS
 from jbn.errors import InputError
 from jbn.runs.result import Result
@@ -62,11 +62,10 @@ def run(spec: Spec, console: Console, how: How) -> int:
     console.print(
         f"{configs.count} configurations{each}, {spec.epochs} epochs, seed {spec.seed}", highlight=False
     )
-    plans: list[Forecast] = []
-    result = _train(task, configs, spec, out, console, how, plans)
+    result = _train(task, configs, spec, out, console, how)
     code = _show(result, out, console)
-    for expected in plans:
-        show_outcome(console, expected, result)
+    if result.forecast is not None:
+        show_outcome(console, result.forecast, result)
     return code
 
 
@@ -111,7 +110,6 @@ def _train(
     out: str,
     console: Console,
     how: How,
-    plans: list[Forecast],
 ) -> Result:
     settings = {"seed": spec.seed, "command": sys.argv[1:], "spec": _plain(spec)}
     with interruptible(console) as wish, display(console) as shown:
@@ -120,10 +118,6 @@ def _train(
             shown.show(state)
             return wish.asked
 
-        def on_plan(expected: Forecast) -> None:
-            plans.append(expected)
-            show_plan(console, expected)
-
         return jbn.sweep(
             task,
             configs,
@@ -131,7 +125,7 @@ def _train(
             key=jax.random.fold_in(jax.random.key(spec.seed), _TRAINING),
             seeds=spec.seeds,
             out=out,
-            on_plan=on_plan if how.explain else None,
+            on_plan=functools.partial(show_plan, console) if how.explain else None,
             on_segment=on_segment,
             tuned=how.tune,
             max_programs=None if how.yes else MANY_PROGRAMS,

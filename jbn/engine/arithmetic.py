@@ -42,8 +42,7 @@ def arithmetic(task: Task, structure: Structure) -> Arithmetic:
     """
     structure = structure.without("batch_size")._replace(padded=())
     usual = {n: v for n, v in task.defaults().items() if task.hyperparameters[n].kind == "padded"}
-    x = task.arrays().train.x
-    row = jax.ShapeDtypeStruct(x.shape[1:], x.dtype)
+    row = _row(task)
     own = _kernels(task.problem, row, structure)
     base = _kernels(task.problem, row, structure.sized(usual))
     products, multiply_adds, activations = _products(task.problem, row, structure.sized(usual))
@@ -54,6 +53,11 @@ def arithmetic(task: Task, structure: Structure) -> Arithmetic:
         parameters=own.parameters,
         state_bytes=own.state_bytes,
     )
+
+
+def member_shapes(task: Task, structure: Structure) -> Member:
+    """Shapes and types of a member of this structure, padding included."""
+    return _member(task.problem, _row(task), structure._replace(padded=()))
 
 
 class _Kernels(NamedTuple):
@@ -90,9 +94,12 @@ def _products(problem: Problem, row: jax.ShapeDtypeStruct, structure: Structure)
     return len(products), sum(map(_multiply_adds, products)) / _ROWS, results / _ROWS
 
 
-def _member(problem: Problem, row: jax.ShapeDtypeStruct, structure: Structure) -> Member:
-    """The shapes of a member."""
+def _row(task: Task) -> jax.ShapeDtypeStruct:
+    x = task.arrays().train.x
+    return jax.ShapeDtypeStruct(x.shape[1:], x.dtype)
 
+
+def _member(problem: Problem, row: jax.ShapeDtypeStruct, structure: Structure) -> Member:
     def init() -> Member:
         rows = Rows(jnp.zeros((1, *row.shape), row.dtype), jnp.zeros(1, jnp.int32))
         return members.init(problem, _hyper(problem, structure), jax.random.key(0), rows)

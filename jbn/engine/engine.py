@@ -11,8 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int, PRNGKeyArray, PyTree
 
+from jbn.engine.arithmetic import member_shapes
 from jbn.engine.executables import Executable, executable
-from jbn.engine.layout import Chunk, exact_shapes, halves, lay_out
+from jbn.engine.layout import Chunk, halves, lay_out
 from jbn.engine.memory import must_wait
 from jbn.engine.plan import Plan
 from jbn.engine.programs import Live, Population, evaluate_program, init_program, train_program
@@ -169,7 +170,8 @@ class Engine:
         slot = int(np.flatnonzero(part.members == index)[0])
         own = jax.tree.map(lambda a: np.array(a[slot]), (population.params, population.stats))
         sizes = {name: int(part.traced[name][slot]) for name in part.structure.padded}
-        return jax.tree.map(_corner, own, exact_shapes(self._task, part.structure, sizes))
+        exact = member_shapes(self._task, part.structure.sized(sizes))
+        return jax.tree.map(_corner, own, (exact.params, exact.stats))
 
     def _shuffled(self, epoch: int, seed: int, device: int) -> Rows:
         train, _ = self._rows[device]

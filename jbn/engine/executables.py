@@ -44,12 +44,6 @@ class Executable:
                     self._compiled, self._lowered = self._lowered.compile(), None
                     self.compile_seconds = time.perf_counter() - start
 
-    @property
-    def working_bytes(self) -> int:
-        """What the compiled program needs beside its arguments and results; 0 where the backend does not tell."""
-        analysis = self._compiled.memory_analysis()
-        return 0 if analysis is None else int(analysis.temp_size_in_bytes)
-
 
 _KEPT = 512  # executables hold memory: the one unused for longest goes first
 _known: dict[Hashable, Executable] = {}

@@ -98,7 +98,7 @@ def forecast(
         compile_seconds=compile_seconds(task, plan.programs, own),
         run_seconds=sum(cohort.run_seconds for cohort in found),
         workers=workers.count,
-        peak_bytes=peak_bytes(task, plan, seeds=seeds),
+        peak_bytes=peak_bytes(task, plan, seeds=seeds, workers=workers.count),
     )
 
 

@@ -6,14 +6,13 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import PyTree
 
-from jbn.engine.cohorts import Cohort
+from jbn.engine.arithmetic import arithmetic
+from jbn.engine.cohorts import Program
 from jbn.engine.executables import Executable
 from jbn.engine.plan import Plan
 from jbn.engine.programs import Population
-from jbn.task import member as members
-from jbn.task.hyper import Structure, Traced, bind, numbers
+from jbn.task.hyper import Structure, Traced, numbers
 from jbn.task.task import Task
 
 
@@ -69,8 +68,11 @@ def lay_out(
     traced = jax.tree.map(
         lambda a: np.broadcast_to(a, _count(configs)), numbers(task.hyperparameters, configs)
     )
-    fewest = -(-workers // (seeds * len(plan.programs)))
-    drafts = [draft for cohorts in plan.programs for draft in _split(cohorts, plan.slots, seeds, fewest)]
+    drafts = [
+        draft
+        for program in plan.programs
+        for draft in _split(program, plan.chunks(program, seeds=seeds, workers=workers), seeds)
+    ]
     drafts.sort(key=lambda draft: (not draft.first, -_work(task, draft.rows)))
 
     def part(structure: Structure, rows: np.ndarray, seed: int, device: Any) -> Part:
@@ -110,17 +112,6 @@ def halves(chunk: Chunk, device: Any) -> list[Chunk]:
     return [half(second=False), half(second=True)]
 
 
-def exact_shapes(task: Task, structure: Structure, sizes: Mapping[str, int]) -> tuple[PyTree, PyTree]:
-    """Shapes of parameters and running statistics for sizes of their own in the place of padded ones."""
-    hyper = bind(structure.sized(sizes), numbers(task.hyperparameters, {}))
-
-    def state() -> tuple[PyTree, PyTree]:
-        member = members.init(task.problem, hyper, jax.random.key(0), task.arrays().train)
-        return member.params, member.stats
-
-    return jax.eval_shape(state)
-
-
 class _Draft(NamedTuple):
     """A chunk to be: the rows of each cohort; `first` of its program or not."""
 
@@ -129,24 +120,18 @@ class _Draft(NamedTuple):
     first: bool
 
 
-def _split(cohorts: Sequence[Cohort], slots: int, seeds: int, fewest: int) -> Iterator[_Draft]:
-    """As few chunks as hold all cohorts of a program, every cohort spread evenly over them.
-
-    No fewer than there are workers for, as long as there are members.
-    """
-    most = max(len(cohort.rows) for cohort in cohorts)
-    count = max(-(-most // slots), min(fewest, most))
-    pieces = [np.array_split(cohort.rows, count) for cohort in cohorts]
+def _split(program: Program, count: int, seeds: int) -> Iterator[_Draft]:
+    """So many chunks for every seed index, every cohort spread evenly over them."""
+    pieces = [np.array_split(cohort.rows, count) for cohort in program]
     for seed in range(seeds):
         for place in range(count):
-            rows = tuple((cohort.structure, own[place]) for cohort, own in zip(cohorts, pieces, strict=True))
+            rows = tuple((cohort.structure, own[place]) for cohort, own in zip(program, pieces, strict=True))
             yield _Draft(rows, seed, first=seed == 0 and place == 0)
 
 
 def _work(task: Task, rows: Sequence[tuple[Structure, np.ndarray]]) -> float:
     """About how much a segment computes, in multiply-adds a row of data; for ordering only."""
-    shapes = [(exact_shapes(task, structure, {})[0], len(own)) for structure, own in rows]
-    return sum(float(np.prod(leaf.shape)) * count for tree, count in shapes for leaf in jax.tree.leaves(tree))
+    return sum(arithmetic(task, structure).multiply_adds * len(own) for structure, own in rows)
 
 
 def _count(configs: Mapping[str, np.ndarray]) -> tuple[int]:

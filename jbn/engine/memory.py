@@ -14,22 +14,26 @@ _COMPILER_BYTES, _PROGRAM_BYTES = 140e6, 5.2e6
 _DEVICE_SHARE = 0.7  # of an accelerator's memory that populations may fill; the rest is for programs and data
 
 
-def population_bytes(task: Task, plan: Plan, seeds: int) -> int:
+def population_bytes(task: Task, plan: Plan, *, seeds: int, workers: int) -> int:
     """Parameters, running statistics and optimiser state of all slots, empty ones included."""
     return sum(
-        seeds * _chunks(cohorts, plan.slots) * plan.slots * arithmetic(task, cohort.structure).state_bytes
-        for cohorts in plan.programs
-        for cohort in cohorts
+        seeds
+        * plan.chunks(program, seeds=seeds, workers=workers)
+        * plan.slots
+        * arithmetic(task, cohort.structure).state_bytes
+        for program in plan.programs
+        for cohort in program
     )
 
 
-def peak_bytes(task: Task, plan: Plan, *, seeds: int) -> int:
+def peak_bytes(task: Task, plan: Plan, *, seeds: int, workers: int) -> int:
     """What the process will have at its peak: what it has now, the population, data, programs and their work."""
     shapes = [[arithmetic(task, cohort.structure) for cohort in cohorts] for cohorts in plan.programs]
     programs = _COMPILER_BYTES + _PROGRAM_BYTES * sum(one.products for own in shapes for one in own)
     rows = task.arrays().train
     data = (seeds + 1) * (rows.x.nbytes + rows.y.nbytes)
-    return round(resident_bytes() + population_bytes(task, plan, seeds) + data + programs)
+    population = population_bytes(task, plan, seeds=seeds, workers=workers)
+    return round(resident_bytes() + population + data + programs)
 
 
 def must_wait(task: Task, plan: Plan, seeds: int, devices: Sequence[Any]) -> bool:
@@ -38,7 +42,8 @@ def must_wait(task: Task, plan: Plan, seeds: int, devices: Sequence[Any]) -> boo
         (device.memory_stats() or {}).get("bytes_limit") for device in devices if device.platform != "cpu"
     ]
     known = [limit for limit in limits if limit]
-    return bool(known) and population_bytes(task, plan, seeds) > _DEVICE_SHARE * sum(known)
+    population = population_bytes(task, plan, seeds=seeds, workers=len(devices))
+    return bool(known) and population > _DEVICE_SHARE * sum(known)
 
 
 def check_memory(needed: int, configurations: int, available: int | None) -> None:
@@ -82,7 +87,3 @@ def _kilobytes(path: str, name: str) -> int:
     except OSError:
         return 0
     return next((int(line.split()[1]) for line in lines if line.startswith(name)), 0)
-
-
-def _chunks(cohorts: Sequence[Any], slots: int) -> int:
-    return max(-(-len(cohort.rows) // slots) for cohort in cohorts)

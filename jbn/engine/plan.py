@@ -38,6 +38,15 @@ class Plan(NamedTuple):
     slots: int
     classes: Classes = 1
 
+    def chunks(self, program: Program, *, seeds: int, workers: int) -> int:
+        """How many chunks of one seed index hold a program's cohorts.
+
+        As few as can; but no fewer than give every worker one, as long as there are members.
+        """
+        most = max(len(cohort.rows) for cohort in program)
+        fewest = -(-workers // (seeds * len(self.programs)))
+        return max(-(-most // self.slots), min(fewest, most))
+
     def describe(self) -> dict[str, Any]:
         """The plan as plain values, for a run's record."""
         programs = [

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Num, PyTree
 
 from jbn.engine.engine import Timings
+from jbn.engine.forecast import Forecast
 from jbn.errors import InputError
 from jbn.nn.normalizer import Normalizer
 from jbn.policies import History, rank
@@ -77,6 +78,7 @@ class Result:
         winner: the best member; None if all diverged.
         test_accuracy: of the winner, on the test part, which nothing is selected on; NaN without a winner.
         run_seconds: how long compiled programs ran, all workers together.
+        forecast: what was expected of the plan; None where nobody asked.
     """
 
     task: Task
@@ -89,6 +91,7 @@ class Result:
     winner: Best | None = dataclasses.field(repr=False)
     test_accuracy: float
     run_seconds: float = 0.0
+    forecast: Forecast | None = dataclasses.field(default=None, repr=False)
 
     @functools.cached_property
     def standing(self) -> Standing:

@@ -109,10 +109,12 @@ def sweep(
     with contextlib.ExitStack() as stack:
         crew = stack.enter_context(contextlib.closing(Workers(workers)))
         layout = plan(task, columns, platform=crew.platform, epochs=epochs, seeds=seeds)
-        _check_size(task, layout, columns.count, seeds, max_programs, on_host=crew.platform == "cpu")
+        _check_size(task, layout, columns.count, seeds, max_programs, crew)
         layout, trials = tune(task, columns, layout, workers=crew) if tuned else (layout, ())
+        expected = None
         if on_plan is not None:
-            on_plan(forecast(task, columns, layout, workers=crew, epochs=epochs, seeds=seeds))
+            expected = forecast(task, columns, layout, workers=crew, epochs=epochs, seeds=seeds)
+            on_plan(expected)
         more = {**(settings or {}), "tuning": [trial._asdict() for trial in trials]} if tuned else settings
         record = stack.enter_context(
             recorder(out, task, columns, layout, epochs=epochs, seeds=seeds, key=key, settings=more)
@@ -137,6 +139,7 @@ def sweep(
         winner,
         test_accuracy,
         engine.run_seconds,
+        expected,
     )
 
 
@@ -155,18 +158,19 @@ def _checked(task: Task, configs: Mapping[str, Any], epochs: int, seeds: int) ->
 
 
 def _check_size(
-    task: Task, layout: Plan, count: int, seeds: int, max_programs: int | None, *, on_host: bool
+    task: Task, layout: Plan, count: int, seeds: int, max_programs: int | None, workers: Workers
 ) -> None:
     """Neither more programs than anybody would wait for, nor more members than memory holds."""
     if max_programs is not None and len(layout.programs) > max_programs:
-        seconds = compile_seconds(task, layout.programs, rates("cpu" if on_host else "accelerator"))
+        seconds = compile_seconds(task, layout.programs, rates(workers.platform))
         raise InputError(
             f"a sweep may have at most {max_programs} programs, but this space needs {len(layout.programs)}, about "
             f"{seconds:.0f} s of compiling: vary fewer hyper-parameters that give arrays their shapes, or allow it "
             f"with max_programs=None (--yes on the command line)"
         )
-    if on_host:
-        check_memory(peak_bytes(task, layout, seeds=seeds) - resident_bytes(), count, available_bytes())
+    if workers.platform == "cpu":
+        needed = peak_bytes(task, layout, seeds=seeds, workers=workers.count) - resident_bytes()
+        check_memory(needed, count, available_bytes())
 
 
 class _Loop:

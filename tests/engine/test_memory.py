@@ -47,8 +47,18 @@ def test_population_bytes_are_those_of_the_real_population(workers):
     own = engine(workers)
     own.advance(0, np.ones(11, bool))
     real = sum(leaf.nbytes for chunk in own._chunks for leaf in jax.tree.leaves(chunk.populations))
-    assert memory.population_bytes(TASK, LAYOUT, 1) == real
-    assert memory.population_bytes(TASK, LAYOUT, 3) == 3 * real
+    assert memory.population_bytes(TASK, LAYOUT, seeds=1, workers=1) == real
+    assert memory.population_bytes(TASK, LAYOUT, seeds=3, workers=1) == 3 * real
+
+
+def test_more_workers_than_chunks_make_more_chunks_and_they_are_counted():
+    few, crew = CONFIGS.count, Workers(3)
+    own = Engine(TASK, CONFIGS, LAYOUT._replace(slots=16), key=jax.random.key(1), workers=crew)
+    own.advance(0, np.ones(few, bool))
+    real = sum(leaf.nbytes for chunk in own._chunks for leaf in jax.tree.leaves(chunk.populations))
+    crew.close()
+    assert len(own._chunks) == 3
+    assert memory.population_bytes(TASK, LAYOUT._replace(slots=16), seeds=1, workers=3) == real
 
 
 def test_chunks_that_wait_on_the_host_train_the_same(workers, expected):

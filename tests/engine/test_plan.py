@@ -1,11 +1,13 @@
 """Which configurations share a program."""
 
+import jax
 import numpy as np
 import optax
 import pytest
 
 import jbn
 from jbn.engine.cost import compile_seconds, epoch_seconds, rates
+from jbn.engine.layout import lay_out
 from jbn.engine.plan import plan
 
 DATA = jbn.data.digits()
@@ -104,7 +106,9 @@ def test_the_plan_is_the_cheapest_by_its_own_reckoning():
 
 
 def test_an_optimiser_that_notices_padding_gets_exact_shapes():
-    factory = lambda learning_rate: optax.chain(optax.clip_by_block_rms(1e-3), optax.sgd(learning_rate))  # noqa: E731
+    def factory(learning_rate):
+        return optax.chain(optax.clip_by_block_rms(1e-3), optax.sgd(learning_rate))
+
     task = jbn.Task(model=jbn.mlp(), data=DATA, optimizer=jbn.optimizer(factory))
     configs = jbn.search.random(jbn.Space(hidden_units=jbn.choice(5, 6, 8)), 30, key=1)
     found = plan(task, configs, platform="cpu")
@@ -147,3 +151,22 @@ def test_an_accelerator_gets_larger_tiles():
     configs = {"learning_rate": np.array([0.1])}
     assert plan(TASK, configs, platform="cpu").tile == 1
     assert plan(TASK, configs, platform="gpu").tile > 1
+
+
+def test_laying_out_traces_no_more_for_more_configurations():
+    base, traces = jbn.mlp(), []
+
+    def init(*arguments, **options):
+        traces.append(1)
+        return base.init(*arguments, **options)
+
+    task = jbn.Task(model=base._replace(init=init), data=DATA)
+    space, counts = jbn.search.defaults(all=True), []
+    for count in (64, 2000):
+        configs = jbn.search.random(space, count, key=0)
+        layout = plan(task, configs, platform="cpu", classes=1)
+        before = len(traces)
+        chunks = lay_out(task, configs, layout, 1, jax.local_devices())
+        counts.append(len(traces) - before)
+        assert len(chunks) >= count / (3 * layout.slots)
+    assert counts[1] <= counts[0] <= 24  # at most once for each of 12 cohorts, and once for the usual sizes
