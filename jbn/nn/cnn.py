@@ -14,6 +14,7 @@ from jbn.nn import batch_norm, layers
 from jbn.nn.convolution import convolve, max_pool, pooled_shape
 from jbn.nn.dropout import dropout
 from jbn.nn.model import Hyper, Model
+from jbn.nn.products import product
 
 MAX_LAYERS = 8
 _ROWS = 256  # at inference so many at a time: all at once, a test set would take gigabytes
@@ -197,7 +198,7 @@ def _forward(
         a = layers.keep(a, layer.size)  # after the activation: sigmoid(0) is not 0
     features = drop(a).reshape(len(x), pixels * a.shape[-1])
     kernel = params["output"]["kernel"]
-    return layers.add_bias(params["output"], features @ kernel.reshape(-1, kernel.shape[-1]))
+    return layers.add_bias(params["output"], product(features, kernel.reshape(-1, kernel.shape[-1])))
 
 
 def _block(

@@ -4,13 +4,19 @@ A draw for `[row, unit]` is the same whatever the size of the array around it, s
 it costs a few integer operations, which XLA compiles in no time and fuses into what uses them.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray, UInt32
+from jaxtyping import Array, Float, Integer, PRNGKeyArray, UInt32
 
 
+@functools.partial(jax.jit, static_argnames="shape")  # traced once a shape: tracing takes longer than drawing
 def bits(
-    key: PRNGKeyArray | UInt32[Array, " words"], shape: tuple[int, int], *, stream: int = 0
+    key: PRNGKeyArray | UInt32[Array, " words"],
+    shape: tuple[int, int],
+    *,
+    stream: int | Integer[Array, ""] = 0,
 ) -> UInt32[Array, "rows columns"]:
     """32 random bits for every place of a `[rows, columns]` array.
 
@@ -25,7 +31,7 @@ def bits(
     """
     words = jax.random.key_data(key) if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else key
     state = jnp.uint32(0x9E3779B9)
-    for word in [*words.reshape(-1), jnp.uint32(stream)]:
+    for word in [*words.reshape(-1), jnp.asarray(stream, jnp.uint32)]:
         state = _mix(state + word)
     state = jax.lax.optimization_barrier(state)  # one kernel then serves all layers of a shape
     rows = _mix(state + jax.lax.iota(jnp.uint32, shape[0]))

@@ -82,7 +82,9 @@ def train_segment(
 
     def step(member: Member, place: tuple[Int[Array, ""], PRNGKeyArray]) -> tuple[Member, Float[Array, ""]]:
         index, key = place
-        batch = jax.tree.map(lambda a: jax.lax.dynamic_slice_in_dim(a, index * size, size), rows)
+        batch = jax.tree.map(
+            lambda a: jax.lax.dynamic_slice_in_dim(a, index * size, size, allow_negative_indices=False), rows
+        )
         return _train_step(problem, hyper, member, batch, key, epoch=member.step // steps)
 
     places = jnp.arange(steps)

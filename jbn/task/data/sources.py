@@ -1,8 +1,10 @@
 """The data sources: the digits, MNIST's files, .npz files, and arrays in memory."""
 
+import importlib.util
 import os
 from pathlib import Path
 
+import numpy as np
 import numpy.typing as npt
 
 from jbn.errors import InputError, did_you_mean
@@ -141,10 +143,21 @@ def digits(*, seed: int = 0) -> Data:
     >>> data.digits().train.x.shape
     (1078, 64)
     """
+    x, y = _digits()
+    return arrays(x, y, name="digits", seed=seed)
+
+
+def _digits() -> tuple[np.ndarray, np.ndarray]:
+    """Pixels and labels from scikit-learn's own file; importing it takes most of a second."""
+    package = importlib.util.find_spec("sklearn")
+    for folder in (package.submodule_search_locations or []) if package else []:
+        file = Path(folder, "datasets", "data", "digits.csv.gz")
+        if file.is_file():
+            table = np.loadtxt(file, delimiter=",")
+            return table[:, :-1], table[:, -1].astype(int)
     from sklearn.datasets import load_digits
 
-    x, y = load_digits(return_X_y=True)
-    return arrays(x, y, name="digits", seed=seed)
+    return load_digits(return_X_y=True)
 
 
 def load(
