@@ -1,8 +1,8 @@
 """Matrix products of layers whose backward pass is as fast as the forward one.
 
 The gradient for a kernel contracts both factors over their rows. On CPU, XLA has fast kernels only for products that
-contract the last axis of the left factor, and runs any other at half their speed, on threads that belong to other
-workers. So the smaller of the two is transposed first, behind a wall that keeps XLA from undoing it.
+contract the last axis of the left factor, and runs any other at half to four fifths of their speed. So one of the
+two is transposed first, whichever moves fewer numbers, behind a wall that keeps XLA from undoing it.
 """
 
 from typing import Any
@@ -48,5 +48,5 @@ def _of_kernel(a: Any, kernel: Any) -> Array:
 
 
 def _wall(a: Any) -> Array:
-    """The same; on CPU, XLA does not see through it."""
+    """The same; on CPU, XLA does not simplify across it."""
     return jax.lax.platform_dependent(a, cpu=apart, default=lambda a: a)

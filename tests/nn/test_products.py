@@ -35,10 +35,7 @@ def test_derivatives_of_every_mode_and_order(shape):
 
 def test_members_side_by_side_are_members_one_by_one():
     with jax.enable_x64(True):
-        members = [draw(8, 6, 4) for seed in range(3)]
-        a, kernel, _ = (
-            jnp.stack([own[place] + seed for seed, own in enumerate(members)]) for place in range(3)
-        )
+        a, kernel, _ = (jnp.stack([x, x + 1, x + 2]) for x in draw(8, 6, 4))
 
         def gradients(a, kernel):
             return jax.grad(lambda a, kernel: jnp.sum(product(a, kernel) ** 2), argnums=(0, 1))(a, kernel)
