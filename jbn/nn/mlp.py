@@ -10,6 +10,7 @@ import jax
 from jaxtyping import Array, ArrayLike, Bool, Float, PRNGKeyArray, PyTree
 
 from jbn.nn import batch_norm, layers
+from jbn.nn.batch_norm.parts import check_number
 from jbn.nn.dropout import dropout
 from jbn.nn.model import Hyper, Model
 from jbn.nn.products import product
@@ -107,6 +108,8 @@ def _train(
 
     def normalize(name: str, z: Array) -> Array:
         momentum, epsilon = settings["batch_norm_momentum"], settings["batch_norm_epsilon"]
+        check_number("momentum", momentum, 0.0, 1.0)  # inside jit they are no plain numbers any more
+        check_number("epsilon", epsilon, 0.0, math.inf)
         y, updated[name] = _normalized(params[name]["batch_norm"], stats[name], z, momentum, epsilon, mask)
         return y
 

@@ -409,3 +409,17 @@ def test_nan_in_a_masked_row_reaches_neither_outputs_nor_gradients():
 def test_an_argument_that_is_not_allowed_is_said_at_once(argument, message):
     with pytest.raises(InputError, match=message):
         mlp(**argument)
+
+
+@pytest.mark.parametrize(
+    ("hyper", "message"),
+    [
+        ({"batch_norm_momentum": 2.0}, r"momentum must be in \[0, 1\], but got momentum=2.0"),
+        ({"batch_norm_epsilon": -1.0}, "epsilon must be at least 0, but got epsilon=-1.0"),
+    ],
+)
+def test_numbers_given_in_training_are_checked(hyper, message):
+    model, own = mlp(layers=1), {"hidden_units": 3, "outputs": 2}
+    params, stats = model.init(jax.random.key(0), own, jax.ShapeDtypeStruct((4, 2), "float32"))
+    with pytest.raises(ValueError, match=message):
+        model.train(params, stats, jnp.ones((4, 2)), key=jax.random.key(1), hyper={**own, **hyper})
