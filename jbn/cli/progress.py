@@ -85,7 +85,7 @@ class Interrupt:
         if self.asked:
             raise KeyboardInterrupt
         self.asked = True
-        self._console.print("stopping after this segment; Ctrl-C again to stop at once")
+        self._console.print("stopping after the segments that have begun; Ctrl-C again to stop at once")
 
 
 @contextlib.contextmanager

@@ -1,47 +1,22 @@
-"""The one verb on a population: advance the live members by a segment."""
+"""All members of a sweep, and the one verb on them: advance the live ones, segment by segment."""
 
-import functools
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Generator, Iterator, Mapping, Sequence
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Int, PRNGKeyArray, PyTree
+from jaxtyping import PRNGKeyArray, PyTree
 
 from jbn.engine.arithmetic import member_shapes
-from jbn.engine.executables import Executable, executable
 from jbn.engine.layout import Chunk, halves, lay_out
 from jbn.engine.memory import must_wait
 from jbn.engine.plan import Plan
-from jbn.engine.programs import Live, Population, evaluate_program, init_program, train_program
+from jbn.engine.schedule import Outcome, Schedule, Turn
+from jbn.engine.trainer import OutOfMemory, Segment, Timings, Trainer
 from jbn.engine.workers import Workers, finish
-from jbn.task.member import Metrics, Rows
-from jbn.task.streams import order, streams
+from jbn.task.member import Metrics
 from jbn.task.task import Task
-
-
-class Segment(NamedTuple):
-    """What came out of one segment, one entry a member.
-
-    Args:
-        metrics: NaN where a member did not take part.
-        steps: optimiser steps taken since the beginning; 0 where a member did not take part.
-    """
-
-    metrics: Metrics
-    steps: Int[np.ndarray, " members"]
-
-
-class Timings(NamedTuple):
-    """What tracing and compiling took, in seconds of one core, and how many programs were new."""
-
-    trace: float
-    compile: float
-    programs: int
-
 
 _log = logging.getLogger("jbn")
 
@@ -50,7 +25,7 @@ class Engine:
     """All members of a sweep: every configuration with every seed index.
 
     Member = configuration * seeds + seed index. Their state lives on the devices and is updated in place;
-    nothing but `advance` touches it. What does not fit there waits on the host between segments. Where a device
+    nothing but `segments` touches it. What does not fit there waits on the host between segments. Where a device
     runs out of memory all the same, the chunk is halved and starts the segment again.
 
     Args:
@@ -74,25 +49,18 @@ class Engine:
         workers: Workers,
         waits: bool | None = None,
     ):
-        self._task, self._plan, self._workers = task, plan, workers
-        arrays = task.arrays()
-        self._rows = [jax.device_put((arrays.train, arrays.validation), device) for device in workers.devices]
-        purposes = [streams(key, seed) for seed in range(seeds)]
-        self._streams = [jax.device_put(purposes, device) for device in workers.devices]
+        self._task, self._workers = task, workers
+        waits = must_wait(task, plan, seeds, workers.devices) if waits is None else waits
+        self._trainer = Trainer(task, plan, key, seeds=seeds, workers=workers, waits=waits)
         self._chunks = lay_out(task, configs, plan, seeds, workers.devices, workers=workers.count)
-        self._new: list[Executable] = []
+        self._schedule: Schedule | None = None
         self._run_seconds: list[float] = []
-        self._waits = must_wait(task, plan, seeds, workers.devices) if waits is None else waits
         self.members = sum(len(part.members) for chunk in self._chunks for part in chunk.parts)
 
     @property
     def timings(self) -> Timings:
         """What tracing and compiling took so far; programs that were there before cost nothing."""
-        return Timings(
-            trace=sum(program.trace_seconds for program in self._new),
-            compile=sum(program.compile_seconds for program in self._new),
-            programs=len(self._new),
-        )
+        return self._trainer.timings
 
     @property
     def run_seconds(self) -> float:
@@ -100,60 +68,111 @@ class Engine:
         return sum(self._run_seconds)
 
     def advance(self, epoch: int, alive: np.ndarray) -> Segment:
-        """Trains every live member for one epoch and evaluates it.
+        """Trains every live member for one epoch and evaluates it: one of `segments`."""
+        return next(self.segments(epoch, epoch + 1, alive), _nothing(self.members))
+
+    def segments(self, first: int, until: int, alive: np.ndarray) -> Generator[Segment, None, None]:
+        """Trains every live member for some epochs and evaluates it after each; chunks may run ahead.
+
+        A member whose loss is not finite takes no part from the next epoch on.
 
         Args:
-            epoch: number of the epoch, counted from 0; the order of the data follows from it.
-            alive: which members take part, `[members]`.
+            first: number of the first epoch, counted from 0; the order of the data follows from it.
+            until: number of the epoch after the last.
+            alive: which members take part in the first, `[members]`.
+
+        Yields:
+            Segments in their order, as long as a member takes part.
         """
-        shuffle = functools.cache(functools.partial(self._shuffled, epoch))
-        metrics = Metrics(*(np.full(self.members, np.nan) for _ in Metrics._fields))
-        whole = Segment(metrics, np.zeros(self.members, np.int64))
-        waiting = self._chunks
-        while waiting:
-            waiting = [
-                half
-                for chunk, outcome in self._run(waiting, alive, shuffle)
-                for half in self._gathered(whole, chunk, alive, outcome)
-            ]
-        return whole
-
-    def _run(
-        self, chunks: Sequence[Chunk], alive: np.ndarray, shuffle: Callable[[int, int], Rows]
-    ) -> list[tuple[Chunk, Any]]:
-        """One segment of every chunk with live members, and what came of it."""
-        live, futures = [], []
+        turns = _turns(self._chunks, alive, first)
+        schedule = self._schedule = Schedule(turns, until)
+        futures = [
+            self._workers.submit(device, self._work, schedule, device)
+            for device in range(len(self._workers.devices))
+            for _ in range(self._workers.count // len(self._workers.devices))
+        ]
         try:
-            for chunk in chunks:
-                slots = _live_slots(chunk, alive)
-                if any(len(own) for own in slots):
-                    job = self._job(chunk, slots, shuffle(chunk.seed, chunk.device))
-                    futures.append(self._workers.submit(chunk.device, job))
-                    live.append(chunk)
+            self._trace(schedule, turns)
+            yield from self._collect(schedule, turns, first)
         finally:
-            outcomes = finish(futures)
-        return list(zip(live, outcomes, strict=True))
+            schedule.close()
+            finish(futures)
+            self._schedule = None
 
-    def _gathered(self, whole: Segment, chunk: Chunk, alive: np.ndarray, outcome: Any) -> list[Chunk]:
-        """Enters what a chunk's members did; its halves if it has to start again."""
-        if isinstance(outcome, Exception):
-            return self._halved(chunk, outcome)
-        for part, slots, own in zip(chunk.parts, _live_slots(chunk, alive), outcome, strict=True):
+    def stop(self) -> None:
+        """Begins no further segment: `segments` ends with the furthest one that a chunk has begun."""
+        if self._schedule is not None:
+            self._schedule.stop()
+
+    def _trace(self, schedule: Schedule, turns: Sequence[Turn]) -> None:
+        for turn in turns:
+            if turn.chunk.programs is None:
+                self._trainer.trace(turn.chunk)
+            schedule.ready(turn)
+
+    def _work(self, schedule: Schedule, device: int) -> None:
+        """What a worker does until the schedule is closed."""
+        while (turn := schedule.take(device)) is not None:
+            try:
+                if not turn.chunk.compiled:
+                    self._trainer.compile(turn.chunk)
+                    schedule.compiled()
+                begun = time.perf_counter()
+                results = self._trainer.train(turn.chunk, turn.segment, turn.live)
+                self._run_seconds.append(time.perf_counter() - begun)
+            except Exception as error:  # raised by the thread that collects
+                schedule.failed(turn, error)
+            else:
+                schedule.done(turn, results, _still_live(turn.live, results), self._run_seconds[-1])
+
+    def _collect(self, schedule: Schedule, turns: Sequence[Turn], first: int) -> Iterator[Segment]:
+        """Whole segments, as soon as all chunks have been through them."""
+        found: dict[int, Segment] = {}
+        reached = dict.fromkeys(turns, first)
+        while first < schedule.until and (reached or found):
+            if first < min(reached.values(), default=schedule.until):
+                yield found.pop(first)
+                first += 1
+                continue
+            outcome = schedule.outcome()
+            if outcome.error is not None:
+                self._start_again(schedule, reached, outcome.turn, outcome.error)
+                continue
+            self._enter(found.setdefault(outcome.segment, _nothing(self.members)), outcome)
+            reached[outcome.turn] = outcome.segment + 1
+            if outcome.last:
+                del reached[outcome.turn]
+
+    def _enter(self, whole: Segment, outcome: Outcome) -> None:
+        """Enters what a chunk's members did."""
+        for part, slots, own in zip(outcome.turn.chunk.parts, outcome.live, outcome.results, strict=True):
             members = part.members[slots]
             jax.tree.map(lambda target, values, at=members: target.__setitem__(at, values), whole, own)
-        return []
 
-    def _halved(self, chunk: Chunk, error: Exception) -> list[Chunk]:
-        if chunk.slots == 1:
-            raise error
+    def _start_again(
+        self, schedule: Schedule, reached: dict[Turn, int], turn: Turn, error: Exception
+    ) -> None:
+        """Halves a chunk that did not fit; any other error ends the run."""
+        if not isinstance(error, OutOfMemory) or turn.chunk.slots == 1:
+            raise error.__cause__ if isinstance(error, OutOfMemory) and error.__cause__ else error
+        alive = np.zeros(self.members, bool)
+        for part, slots in zip(turn.chunk.parts, turn.live, strict=True):
+            alive[part.members[slots]] = True
+        turns = _turns(self._halved(turn.chunk), alive, turn.segment)
+        del reached[turn]
+        reached |= dict.fromkeys(turns, turn.segment)
+        schedule.replace(turn, turns)
+        self._trace(schedule, turns)
+
+    def _halved(self, chunk: Chunk) -> list[Chunk]:
         _log.warning(
             "out of memory on %s: a chunk of %d members a cohort is halved and starts its segment again",
             self._workers.devices[chunk.device],
             chunk.slots,
         )
         both = halves(chunk, self._workers.devices[chunk.device])
-        place = next(index for index, own in enumerate(self._chunks) if own is chunk)
-        self._chunks = [*self._chunks[:place], *both, *self._chunks[place + 1 :]]
+        place = self._chunks.index(chunk)
+        self._chunks[place : place + 1] = both
         return both
 
     def member(self, index: int) -> tuple[PyTree, PyTree]:
@@ -173,99 +192,25 @@ class Engine:
         exact = member_shapes(self._task, part.structure.sized(sizes))
         return jax.tree.map(_corner, own, (exact.params, exact.stats))
 
-    def _shuffled(self, epoch: int, seed: int, device: int) -> Rows:
-        train, _ = self._rows[device]
-        return _shuffled(train, self._streams[device][seed].order, jnp.asarray(epoch))
 
-    def _job(
-        self, chunk: Chunk, slots: Sequence[np.ndarray], train: Rows
-    ) -> Callable[[], list[Segment] | Exception]:
-        """One segment of one chunk, for a worker; programs that are new are traced here, by the caller."""
-        keys, validation = self._streams[chunk.device][chunk.seed], self._rows[chunk.device][1]
-        traced = tuple(part.traced for part in chunk.parts)
-        live = tuple(_live(own, chunk.slots) for own in slots)
-        start = (traced, keys.initial, train)
-        if chunk.programs is None:
-            chunk.programs = self._programs(
-                chunk, start, (traced, live, train, keys.noise), (traced, live, validation)
-            )
-        init, advance, evaluate = chunk.programs
-
-        def segment() -> list[Segment]:
-            populations = init(*start) if chunk.populations is None else chunk.populations
-            populations, losses = advance(populations, traced, live, train, keys.noise)
-            judged = evaluate(_models(populations), traced, live, validation)
-            parts = zip(losses, judged, populations, slots, strict=True)
-            results = [_on_host(Segment(Metrics(loss, *both), p.step), own) for loss, both, p, own in parts]
-            chunk.populations = jax.tree.map(np.array, populations) if self._waits else populations
-            return results
-
-        def job() -> list[Segment] | Exception:
-            for program in chunk.programs or ():
-                program.compile()
-            begun = time.perf_counter()
-            try:
-                return segment()
-            except jax.errors.JaxRuntimeError as error:
-                if "RESOURCE_EXHAUSTED" not in str(error) or _gone(chunk.populations):
-                    raise
-                return error
-            finally:
-                self._run_seconds.append(time.perf_counter() - begun)
-
-        return job
-
-    def _programs(
-        self, chunk: Chunk, start: PyTree, segment: PyTree, judge: PyTree
-    ) -> tuple[Executable, ...]:
-        """What initialises, trains and evaluates a chunk; only training depends on the batch size."""
-        problem, device = self._task.problem, self._workers.devices[chunk.device]
-        tile = min(self._plan.tile, chunk.slots)
-        # elsewhere than on a CPU the start of a segment is kept until it has ended, in case memory runs out
-        donate = self._workers.platform == "cpu" or self._waits
-        structures = tuple(part.structure for part in chunk.parts)
-        shared = tuple(structure.without("batch_size") for structure in structures)
-        init = self._executable(init_program(problem, shared), start, device)
-        train = self._executable(
-            train_program(problem, structures, tile, donate), (init.result, *segment), device
-        )
-        evaluate = evaluate_program(problem, shared, tile)
-        return init, train, self._executable(evaluate, (_models(init.result), *judge), device)
-
-    def _executable(self, *arguments: Any) -> Executable:
-        program, new = executable(*arguments)
-        if new:
-            self._new.append(program)
-        return program
+def _turns(chunks: Sequence[Chunk], alive: np.ndarray, segment: int) -> list[Turn]:
+    """One for each chunk with live members."""
+    live = [[np.flatnonzero(alive[part.members]) for part in chunk.parts] for chunk in chunks]
+    return [Turn(chunk, own, segment) for chunk, own in zip(chunks, live, strict=True) if any(map(len, own))]
 
 
-def _live_slots(chunk: Chunk, alive: np.ndarray) -> list[np.ndarray]:
-    return [np.flatnonzero(alive[part.members]) for part in chunk.parts]
+def _still_live(live: Sequence[np.ndarray], results: Sequence[Segment]) -> list[np.ndarray]:
+    """Those whose losses are finite."""
+    return [
+        own[np.isfinite(part.metrics.train_loss) & np.isfinite(part.metrics.validation_loss)]
+        for own, part in zip(live, results, strict=True)
+    ]
 
 
-def _gone(populations: PyTree) -> bool:
-    """Whether the state was donated to a program that did not come back."""
-    return any(isinstance(leaf, jax.Array) and leaf.is_deleted() for leaf in jax.tree.leaves(populations))
-
-
-def _live(slots: np.ndarray, capacity: int) -> Live:
-    order = np.pad(slots, (0, capacity - len(slots)), constant_values=capacity)
-    return Live(order.astype(np.int32), np.asarray(len(slots), np.int32))
-
-
-def _models(populations: Sequence[Population]) -> tuple[tuple[PyTree, PyTree], ...]:
-    return tuple((population.params, population.stats) for population in populations)
-
-
-def _on_host(segment: Segment, slots: np.ndarray) -> Segment:
-    """Copies, not views: a live view of a buffer silently switches donation off."""
-    return jax.tree.map(lambda a: np.array(a)[slots], segment)
-
-
-@jax.jit
-def _shuffled(rows: Rows, key: PRNGKeyArray, epoch: Int[Array, ""]) -> Rows:
-    place = order(key, epoch, rows.y.shape[0])
-    return Rows(rows.x[place], rows.y[place])
+def _nothing(members: int) -> Segment:
+    """A segment in which no member took part."""
+    metrics = Metrics(*(np.full(members, np.nan) for _ in Metrics._fields))
+    return Segment(metrics, np.zeros(members, np.int64))
 
 
 def _corner(array: np.ndarray, spec: jax.ShapeDtypeStruct) -> np.ndarray:

@@ -35,6 +35,11 @@ class Executable:
         self.compile()
         return self._compiled(*arguments)
 
+    @property
+    def compiled(self) -> bool:
+        """Whether it is."""
+        return self._compiled is not None
+
     def compile(self) -> None:
         """Compiles the program if it is not yet."""
         with self._lock:

@@ -30,6 +30,15 @@ class Part(NamedTuple):
     traced: Traced
 
 
+class Programs(NamedTuple):
+    """What puts the data of an epoch into order, and what initialises, trains and evaluates a chunk."""
+
+    shuffle: Executable
+    init: Executable
+    train: Executable
+    evaluate: Executable
+
+
 @dataclasses.dataclass(eq=False)
 class Chunk:
     """Members that one call advances, all of one seed index.
@@ -40,7 +49,7 @@ class Chunk:
         device: number of the device that holds them.
         slots: capacity for each cohort.
         populations: their state, one a part, on the device or waiting on the host; None before the first segment.
-        programs: what initialises, trains and evaluates them; None before the first segment.
+        programs: what they need, traced; None before the first segment.
     """
 
     parts: tuple[Part, ...]
@@ -48,7 +57,12 @@ class Chunk:
     device: int
     slots: int
     populations: tuple[Population, ...] | None = None
-    programs: tuple[Executable, ...] | None = None
+    programs: Programs | None = None
+
+    @property
+    def compiled(self) -> bool:
+        """Whether nothing is left to compile before the next segment."""
+        return self.programs is not None and all(program.compiled for program in self.programs)
 
 
 def lay_out(

@@ -31,7 +31,8 @@ def peak_bytes(task: Task, plan: Plan, *, seeds: int, workers: int) -> int:
     shapes = [[arithmetic(task, cohort.structure) for cohort in cohorts] for cohorts in plan.programs]
     programs = _COMPILER_BYTES + _PROGRAM_BYTES * sum(one.products for own in shapes for one in own)
     rows = task.arrays().train
-    data = (seeds + 1) * (rows.x.nbytes + rows.y.nbytes)
+    copies = 1 + seeds + (workers > 1)  # as it is, in an order a seed, and in that of the next epoch
+    data = copies * (rows.x.nbytes + rows.y.nbytes)
     population = population_bytes(task, plan, seeds=seeds, workers=workers)
     return round(resident_bytes() + population + data + programs)
 

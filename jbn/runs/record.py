@@ -13,8 +13,8 @@ import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from jbn import store
-from jbn.engine.engine import Timings
 from jbn.engine.plan import Plan
+from jbn.engine.trainer import Timings
 from jbn.policies import History
 from jbn.runs.result import Best
 from jbn.runs.table import standing

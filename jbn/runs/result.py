@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Num, PyTree
 
-from jbn.engine.engine import Timings
 from jbn.engine.forecast import Forecast
+from jbn.engine.trainer import Timings
 from jbn.errors import InputError
 from jbn.nn.normalizer import Normalizer
 from jbn.policies import History, rank

@@ -12,10 +12,11 @@ import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from jbn.engine.cost import compile_seconds, rates
-from jbn.engine.engine import Engine, Segment
+from jbn.engine.engine import Engine
 from jbn.engine.forecast import Forecast, forecast
 from jbn.engine.memory import available_bytes, check_memory, peak_bytes, resident_bytes
 from jbn.engine.plan import MANY_PROGRAMS, Plan, plan
+from jbn.engine.trainer import Segment
 from jbn.engine.tune import tune
 from jbn.engine.workers import Workers
 from jbn.errors import InputError
@@ -82,7 +83,9 @@ def sweep(
         out: a folder to record the sweep in; it must not hold one yet.
         workers: threads on a CPU; default: one a core.
         on_plan: called once, before anything is compiled, with what the plan is expected to cost.
-        on_segment: called after every segment; the sweep ends early where it returns True.
+        on_segment: called after every segment; where it returns True no other segment begins, and the sweep ends
+            after those that have begun: where no policy decides between segments, parts of a sweep run ahead of
+            others by about a second.
         tuned: time candidates for tile and chunk capacity first; the choice is recorded with the run.
         max_programs: a space that needs more programs is refused, since each is compiled for seconds; None for
             no limit.
@@ -191,20 +194,22 @@ class _Loop:
         self._after_first = start
 
     def run(self, on_segment: Callable[[Progress], bool | None] | None) -> History:
-        history = empty_history(self._engine.members)
-        for epoch in range(self._epochs):
-            alive = history.status == RUNNING
-            if not alive.any():
-                break
-            history = extended(history, self._engine.advance(epoch, alive), alive)
-            self._record.segment(history, self._seeds)
-            history = self._edited(history, epoch)
-            if on_segment is not None and on_segment(self._progress(history)):
-                break
-        ended = np.where(
-            history.status == RUNNING, DONE if len(history.steps) == self._epochs else STOPPED, history.status
-        )
-        return history._replace(status=ended)
+        history, ended = empty_history(self._engine.members), False
+        while not ended and len(history.steps) < self._epochs and (history.status == RUNNING).any():
+            first = len(history.steps)
+            # a policy that may edit sees every segment before the next begins
+            until = self._epochs if self._policy is watch else first + 1
+            segments = self._engine.segments(first, until, history.status == RUNNING)
+            with contextlib.closing(segments):
+                for segment in segments:
+                    history = extended(history, segment, history.status == RUNNING)
+                    self._record.segment(history, self._seeds)
+                    history = self._edited(history, len(history.steps) - 1)
+                    if on_segment is not None and on_segment(self._progress(history)):
+                        ended = True
+                        self._engine.stop()
+        final = DONE if len(history.steps) == self._epochs else STOPPED
+        return history._replace(status=np.where(history.status == RUNNING, final, history.status))
 
     def _edited(self, history: History, epoch: int) -> History:
         stop = np.asarray(self._policy(history, jax.random.fold_in(self._key, epoch)).stop, np.int64)

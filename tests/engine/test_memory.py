@@ -10,6 +10,7 @@ import jbn
 from jbn.engine import memory
 from jbn.engine.engine import Engine
 from jbn.engine.plan import plan
+from jbn.engine.trainer import Trainer
 from jbn.engine.workers import Workers
 from jbn.errors import InputError
 
@@ -82,15 +83,19 @@ class Exhausted:
     def compile(self):
         self.program.compile()
 
+    @property
+    def compiled(self):
+        return self.program.compiled
+
 
 def break_training(own, monkeypatch, slots, **options):
-    before = Engine._programs
+    before = Trainer.trace
 
-    def programs(self, *arguments):
-        init, train, evaluate = before(self, *arguments)
-        return init, Exhausted(train, slots, **options), evaluate
+    def trace(self, chunk):
+        before(self, chunk)
+        chunk.programs = chunk.programs._replace(train=Exhausted(chunk.programs.train, slots, **options))
 
-    monkeypatch.setattr(Engine, "_programs", programs)
+    monkeypatch.setattr(Trainer, "trace", trace)
     for chunk in own._chunks:
         chunk.programs = None
 

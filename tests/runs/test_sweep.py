@@ -15,6 +15,7 @@ from jbn.cli.progress import display
 from jbn.engine import executables
 from jbn.engine.engine import Engine
 from jbn.engine.plan import plan
+from jbn.engine.trainer import Trainer
 from jbn.engine.workers import Workers
 from jbn.nn.model import Model
 from jbn.policies import Edits, History, rank
@@ -248,13 +249,41 @@ def test_it_may_be_ended_after_a_segment():
         seen.append(state)
         return state.segment == 2
 
-    result = jbn.sweep(task(), draw(4), epochs=9, key=KEY, on_segment=after)
-    assert [state.segment for state in seen] == [1, 2]
-    assert seen[0].segments == 9
+    result = jbn.sweep(task(), draw(4), epochs=1000, key=KEY, on_segment=after)
+    segments = [state.segment for state in seen]
+    assert segments == list(range(1, len(seen) + 1))
+    assert 2 <= len(seen) < 100  # what has begun is finished
+    assert len(result.history.steps) == len(seen)
+    assert seen[0].segments == 1000
     assert (seen[1].alive, seen[1].members) == (4, 4)
     assert result.interrupted
     assert set(result.standing.status) == {"stopped"}
-    assert result.best().config_id == result.table().config_id[0]
+    best = result.best()
+    assert best.config_id == result.table().config_id[0]
+    validation = result.task.data.validation
+    assert best.accuracy(validation.x, validation.y) == pytest.approx(result.table().validation_accuracy[0])
+
+
+def test_a_policy_sees_every_segment_before_the_next_begins():
+    def stop_half(history, key):
+        return jbn.Edits(stop=np.array([1, 3]) if len(history.steps) == 2 else np.zeros(0, int))
+
+    steps = jbn.sweep(task(), draw(4), epochs=5, key=KEY, policy=stop_half).history.steps
+    assert (steps[-1] == steps[[4, 1, 4, 1], range(4)]).all()
+    assert (steps[4, [0, 2]] > steps[1, [0, 2]]).all()
+
+
+def test_chunks_that_run_ahead_give_what_chunks_that_wait_give():
+    """Also where members diverge on the way."""
+    space = jbn.Space(
+        learning_rate=jbn.log_uniform(1e-3, 1e30), hidden_units=jbn.integers(8, 20), layers=jbn.integers(1, 2)
+    )
+    configs = jbn.search.random(space, 40, key=2)
+    ahead = jbn.sweep(task(), configs, epochs=4, key=KEY)
+    waiting = jbn.sweep(task(), configs, epochs=4, key=KEY, policy=lambda history, key: jbn.Edits())
+    assert "diverged" in set(ahead.standing.status)
+    assert "done" in set(ahead.standing.status)
+    jax.tree.map(np.testing.assert_array_equal, ahead.history, waiting.history)
 
 
 def test_donated_buffers_stay_in_place():
@@ -277,26 +306,29 @@ def test_donated_buffers_stay_in_place():
 
 
 def test_they_stay_in_place_with_a_record_and_a_progress_bar_on(tmp_path, monkeypatch):
-    engines, seen = [], []
+    train, seen, shown_segments = Trainer.train, {}, []
 
-    class Watched(Engine):
-        def __init__(self, *arguments, **options):
-            super().__init__(*arguments, **options)
-            engines.append(self)
+    def watched(self, chunk, *arguments):
+        results = train(self, chunk, *arguments)
+        leaves = jax.tree.leaves(chunk.populations)
+        places = {leaf.unsafe_buffer_pointer() for leaf in leaves if leaf.nbytes > 1000}
+        seen.setdefault(id(chunk), []).append(places)
+        return results
 
-    monkeypatch.setattr("jbn.runs.sweep.Engine", Watched)
+    monkeypatch.setattr(Trainer, "train", watched)
     with display(Console(force_terminal=True, file=io.StringIO())) as shown:
 
         def after(state: jbn.Progress):
             shown.show(state)
+            shown_segments.append(state.segment)
             gc.collect()
-            leaves = jax.tree.leaves([chunk.populations for chunk in engines[0]._chunks])
-            seen.append({leaf.unsafe_buffer_pointer() for leaf in leaves if leaf.nbytes > 1000})
 
         jbn.sweep(task(), draw(8), epochs=4, key=KEY, out=tmp_path / "run", on_segment=after)
-    assert len(seen) == 4
-    assert len(seen[0]) > 3
-    assert all(own == seen[0] for own in seen)
+    assert shown_segments == [1, 2, 3, 4]
+    for own in seen.values():
+        assert len(own) == 4
+        assert len(own[0]) > 3
+        assert all(places == own[0] for places in own)
 
 
 def test_halving_traces_one_program_a_cohort():

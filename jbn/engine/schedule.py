@@ -1,0 +1,153 @@
+"""Whose turn it is: every chunk goes from segment to segment on its own, and the one furthest behind goes first.
+
+No chunk waits for the others at the end of a segment. So no worker is idle while others finish one, and what is
+compiled already trains while the rest is being traced and compiled. How far a chunk may run ahead is bounded, so
+that a sweep that is asked to stop does so soon.
+"""
+
+import dataclasses
+import operator
+import queue
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from jbn.engine.layout import Chunk
+
+_AHEAD_SEGMENTS, _AHEAD_SECONDS = 16, 1.0
+_segment = operator.attrgetter("segment")
+
+
+@dataclasses.dataclass(eq=False)
+class Turn:
+    """Where a chunk is.
+
+    Args:
+        chunk: which one.
+        live: slots that take part, one array a part.
+        segment: number of the one that comes next.
+        seconds: what the last one took.
+        ready: whether it may go on: its programs are traced and no worker has it.
+    """
+
+    chunk: Chunk
+    live: Sequence[np.ndarray]
+    segment: int
+    seconds: float = 0.0
+    ready: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What came of a turn.
+
+    Args:
+        turn: which one.
+        segment: number of the segment.
+        live: slots that took part, one array a part.
+        results: what came of it, one entry a part; none if it failed.
+        last: nothing is left that takes part in the next segment.
+        error: why it failed.
+    """
+
+    turn: Turn
+    segment: int
+    live: Sequence[np.ndarray]
+    results: Sequence[Any] = ()
+    last: bool = False
+    error: Exception | None = None
+
+
+class Schedule:
+    """Turns of all chunks from one segment to another; workers take them, one thread collects the outcomes.
+
+    Args:
+        turns: one a chunk, in the order in which they go where they are equally far.
+        until: number of the first segment that is not run any more.
+    """
+
+    def __init__(self, turns: Sequence[Turn], until: int):
+        self.until = until
+        self._turns = list(turns)
+        self._begun = min((turn.segment for turn in turns), default=until)
+        self._changed = threading.Condition()
+        self._outcomes: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
+        self._compiling = self._closed = False
+
+    def ready(self, turn: Turn) -> None:
+        """The programs of a turn's chunk are traced: it may go."""
+        with self._changed:
+            turn.ready = True
+            self._changed.notify_all()
+
+    def replace(self, turn: Turn, by: Sequence[Turn]) -> None:
+        """Other turns stand in for this one; they are not ready yet."""
+        with self._changed:
+            place = self._turns.index(turn)
+            self._turns[place : place + 1] = by
+
+    def take(self, device: int) -> Turn | None:
+        """Waits until a turn on this device may go and hands it to the caller; None once all is over.
+
+        A turn whose programs are not compiled must be reported to `compiled` before anything else.
+        """
+        with self._changed:
+            while not self._closed:
+                if (turn := self._next(device)) is not None:
+                    turn.ready = False
+                    self._begun = max(self._begun, turn.segment + 1)
+                    self._compiling = self._compiling or not turn.chunk.compiled
+                    return turn
+                self._changed.wait()
+        return None
+
+    def compiled(self) -> None:
+        """The programs of the turn that was being compiled are there."""
+        with self._changed:
+            self._compiling = False
+            self._changed.notify_all()
+
+    def done(self, turn: Turn, results: Sequence[Any], live: Sequence[np.ndarray], seconds: float) -> None:
+        """A segment of a turn's chunk is over; `live` take part in the next."""
+        outcome = Outcome(turn, turn.segment, turn.live, results, last=not any(map(len, live)))
+        with self._changed:
+            turn.live, turn.seconds, turn.segment = live, seconds, turn.segment + 1
+            turn.ready = not outcome.last
+            if outcome.last:
+                self._turns.remove(turn)
+            self._changed.notify_all()
+        self._outcomes.put(outcome)
+
+    def failed(self, turn: Turn, error: Exception) -> None:
+        """A segment of a turn's chunk ended with an error and may start again."""
+        self._outcomes.put(Outcome(turn, turn.segment, turn.live, error=error))
+
+    def outcome(self) -> Outcome:
+        """Waits for what comes of the next turn, one chunk's in their order."""
+        return self._outcomes.get()
+
+    def stop(self) -> None:
+        """Begins no segment beyond the furthest that has begun; all chunks still get that far."""
+        with self._changed:
+            self.until = min(self.until, self._begun)
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """No turn is taken any more."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    def _next(self, device: int) -> Turn | None:
+        """The turn furthest behind that may go; only one chunk is compiled at a time."""
+        last = min(map(_segment, self._turns), default=0)
+        waiting = sorted((turn for turn in self._turns if turn.ready), key=_segment)
+        return next((turn for turn in waiting if self._may(turn, device, last)), None)
+
+    def _may(self, turn: Turn, device: int, last: int) -> bool:
+        ahead = turn.segment - last
+        near = ahead <= 1 or (ahead <= _AHEAD_SEGMENTS and ahead * turn.seconds <= _AHEAD_SECONDS)
+        free = turn.chunk.compiled or not self._compiling
+        return turn.chunk.device == device and turn.segment < self.until and near and free

@@ -1,0 +1,184 @@
+"""One segment of one chunk: what a worker does with it."""
+
+import threading
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import Array, Int, PRNGKeyArray, PyTree
+
+from jbn.engine.executables import Executable, executable
+from jbn.engine.layout import Chunk, Programs
+from jbn.engine.plan import Plan
+from jbn.engine.programs import Live, Population, evaluate_program, init_program, train_program
+from jbn.engine.workers import Workers
+from jbn.task.member import Metrics, Rows
+from jbn.task.streams import Streams, order, streams
+from jbn.task.task import Task
+
+
+class Segment(NamedTuple):
+    """What came out of one segment, one entry a member.
+
+    Args:
+        metrics: NaN where a member did not take part.
+        steps: optimiser steps taken since the beginning; 0 where a member did not take part.
+    """
+
+    metrics: Metrics
+    steps: Int[np.ndarray, " members"]
+
+
+class Timings(NamedTuple):
+    """What tracing and compiling took, in seconds of one core, and how many programs were new."""
+
+    trace: float
+    compile: float
+    programs: int
+
+
+class OutOfMemory(Exception):  # noqa: N818 - what happened, not a mistake
+    """A device had not enough memory for a chunk, whose state is still there."""
+
+
+class Trainer:
+    """Data, random streams and programs on every device; trains chunks on them.
+
+    Args:
+        task: what is trained.
+        plan: which configurations share a program.
+        key: the sweep's key.
+        seeds: seed indices of every configuration.
+        workers: where to run.
+        waits: chunks wait on the host between segments.
+    """
+
+    def __init__(
+        self, task: Task, plan: Plan, key: PRNGKeyArray, *, seeds: int, workers: Workers, waits: bool
+    ):
+        self._problem, self._tile, self._waits = task.problem, plan.tile, waits
+        self._devices, self._platform = workers.devices, workers.platform
+        arrays = task.arrays()
+        purposes = [streams(key, seed) for seed in range(seeds)]
+        self._rows = [jax.device_put((arrays.train, arrays.validation), device) for device in self._devices]
+        self._streams = [jax.device_put(purposes, device) for device in self._devices]
+        self._shuffled: dict[tuple[int, int], tuple[int, Rows]] = {}  # the last epoch of a seed and a device
+        self._shuffling = threading.Lock()
+        self._new: list[Executable] = []
+
+    @property
+    def timings(self) -> Timings:
+        """What tracing and compiling took so far; programs that were there before cost nothing."""
+        return Timings(
+            trace=sum(program.trace_seconds for program in self._new),
+            compile=sum(program.compile_seconds for program in self._new),
+            programs=len(self._new),
+        )
+
+    def trace(self, chunk: Chunk) -> None:
+        """Traces the programs that a chunk needs, in the caller's thread; nothing is compiled yet."""
+        device = self._devices[chunk.device]
+        train, validation = self._rows[chunk.device]
+        keys = self._streams[chunk.device][chunk.seed]
+        traced = tuple(part.traced for part in chunk.parts)
+        live = tuple(_live(np.zeros(0, int), chunk.slots) for _ in chunk.parts)
+        structures = tuple(part.structure for part in chunk.parts)
+        shared = tuple(structure.without("batch_size") for structure in structures)
+        tile = min(self._tile, chunk.slots)
+        # elsewhere than on a CPU the start of a segment is kept until it has ended, in case memory runs out
+        donate = self._platform == "cpu" or self._waits
+        shuffle = self._executable(_shuffle, (train, keys.order, _EPOCH), device)
+        init = self._executable(init_program(self._problem, shared), (traced, keys.initial, train), device)
+        advance = train_program(self._problem, structures, tile, donate)
+        evaluate = evaluate_program(self._problem, shared, tile)
+        chunk.programs = Programs(
+            shuffle,
+            init,
+            self._executable(advance, (init.result, traced, live, train, keys.noise), device),
+            self._executable(evaluate, (_models(init.result), traced, live, validation), device),
+        )
+
+    def compile(self, chunk: Chunk) -> None:
+        """Compiles what of a chunk's programs is not compiled yet."""
+        for program in chunk.programs or ():
+            program.compile()
+
+    def train(self, chunk: Chunk, epoch: int, slots: Sequence[np.ndarray]) -> list[Segment]:
+        """Trains these slots of every part for one epoch and evaluates them.
+
+        Returns:
+            What came of it, one entry a live slot, part by part.
+
+        Raises:
+            OutOfMemory: the chunk is as it was before.
+        """
+        try:
+            return self._segment(chunk, epoch, slots)
+        except jax.errors.JaxRuntimeError as error:
+            if "RESOURCE_EXHAUSTED" not in str(error) or _gone(chunk.populations):
+                raise
+            raise OutOfMemory from error
+
+    def _segment(self, chunk: Chunk, epoch: int, slots: Sequence[np.ndarray]) -> list[Segment]:
+        programs, keys = chunk.programs, self._streams[chunk.device][chunk.seed]
+        train, validation = self._rows[chunk.device]
+        assert programs is not None, "trace the programs of a chunk first"
+        traced = tuple(part.traced for part in chunk.parts)
+        live = tuple(_live(own, chunk.slots) for own in slots)
+        populations = chunk.populations
+        if populations is None:
+            populations = programs.init(traced, keys.initial, train)
+        rows = self._epoch(chunk, programs.shuffle, keys, epoch)
+        populations, losses = programs.train(populations, traced, live, rows, keys.noise)
+        judged = programs.evaluate(_models(populations), traced, live, validation)
+        parts = zip(losses, judged, populations, slots, strict=True)
+        results = [_on_host(Segment(Metrics(loss, *both), p.step), own) for loss, both, p, own in parts]
+        chunk.populations = jax.tree.map(np.array, populations) if self._waits else populations
+        return results
+
+    def _epoch(self, chunk: Chunk, shuffle: Executable, keys: Streams, epoch: int) -> Rows:
+        """The training part in the order of an epoch; the last one asked for is kept."""
+        place = (chunk.device, chunk.seed)
+        with self._shuffling:
+            known = self._shuffled.pop(place, None)
+            if known is None or known[0] != epoch:
+                known = None  # its memory is free before the next is made
+                known = (epoch, shuffle(self._rows[chunk.device][0], keys.order, np.int32(epoch)))
+            self._shuffled[place] = known
+            return known[1]
+
+    def _executable(self, *arguments: Any) -> Executable:
+        program, new = executable(*arguments)
+        if new:
+            self._new.append(program)
+        return program
+
+
+_EPOCH = jax.ShapeDtypeStruct((), np.int32)
+
+
+@jax.jit
+def _shuffle(rows: Rows, key: PRNGKeyArray, epoch: Int[Array, ""]) -> Rows:
+    place = order(key, epoch, rows.y.shape[0])
+    return Rows(rows.x[place], rows.y[place])
+
+
+def _gone(populations: PyTree) -> bool:
+    """Whether the state was donated to a program that did not come back."""
+    return any(isinstance(leaf, jax.Array) and leaf.is_deleted() for leaf in jax.tree.leaves(populations))
+
+
+def _live(slots: np.ndarray, capacity: int) -> Live:
+    order = np.full(capacity, capacity, np.int32)
+    order[: len(slots)] = slots
+    return Live(order, np.asarray(len(slots), np.int32))
+
+
+def _models(populations: Sequence[Population]) -> tuple[tuple[PyTree, PyTree], ...]:
+    return tuple((population.params, population.stats) for population in populations)
+
+
+def _on_host(segment: Segment, slots: np.ndarray) -> Segment:
+    """Copies, not views: a live view of a buffer silently switches donation off."""
+    return jax.tree.map(lambda a: np.array(a)[slots], segment)
