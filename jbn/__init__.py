@@ -1,7 +1,10 @@
 """jbn trains a whole hyper-parameter sweep of batch-normalised networks as one program."""
 
+from typing import Any as _Any
+
 from jbn import search as search
 from jbn.errors import InputError as InputError
+from jbn.interop.functions import model as model
 from jbn.nn import batch_norm as batch_norm
 from jbn.nn.cnn import cnn as cnn
 from jbn.nn.mlp import mlp as mlp
@@ -23,3 +26,25 @@ from jbn.task.optimizers import Optimizer as Optimizer
 from jbn.task.own_optimizer import optimizer as optimizer
 from jbn.task.task import Task as Task
 from jbn.task.train_function import train_function as train_function
+
+_LAZY = {  # flax takes its time to import
+    "from_linen": ("jbn.interop.linen", "from_linen"),
+    "from_nnx": ("jbn.interop.nnx", "from_nnx"),
+    "linen": ("jbn.interop.linen", None),
+    "nnx": ("jbn.interop.nnx", None),
+}
+
+
+def __getattr__(name: str) -> _Any:
+    """`from_linen`, `from_nnx`, and the layers in `linen` and `nnx`."""
+    import importlib
+
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    path, attribute = _LAZY[name]
+    module = importlib.import_module(path)
+    return module if attribute is None else getattr(module, attribute)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_LAZY])

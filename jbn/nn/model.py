@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 from jbn.errors import InputError
 
 Hyper = Mapping[str, Any]
-Kind = Literal["traced", "compiled", "padded", "structural"]
+Kind = Literal["traced", "compiled", "padded", "structural", "open"]
 
 
 class HyperParameter(NamedTuple):
@@ -22,7 +22,8 @@ class HyperParameter(NamedTuple):
         name: as it stands in a space.
         kind: `traced` numbers are arguments of the compiled program; `compiled` ones are built into it but may
             change during a run; `structural` ones give arrays their shapes; `padded` ones do too, but smaller
-            members may share a program with larger ones (see `Padded`).
+            members may share a program with larger ones (see `Padded`); `open` ones are traced where their values
+            are numbers with a decimal point, and structural otherwise.
         default: its value where the space does not have it.
         low: smallest number allowed, or None.
         high: largest number allowed, or None.
@@ -59,6 +60,8 @@ def check_values(entry: HyperParameter, values: Any) -> None:
     ...
     jbn.errors.InputError: layers must be a whole number of at least 1, but got 2.5
     """
+    if entry.kind == "open" and _names(values):
+        return
     if entry.options:
         wrong = [value for value in np.asarray(values, object).reshape(-1) if value not in entry.options]
         rule = "one of " + ", ".join(map(str, entry.options))
@@ -66,6 +69,40 @@ def check_values(entry: HyperParameter, values: Any) -> None:
         wrong, rule = _outside(entry, values)
     if wrong:
         raise InputError(f"{entry.name} must be {rule}, but got {wrong[0]}")
+
+
+def _names(values: Any) -> bool:
+    """Whether values are names or switches, for which there are no limits."""
+    return all(isinstance(value, str | bool | np.bool_) for value in np.asarray(values, object).reshape(-1))
+
+
+def settled(entry: HyperParameter, values: Any) -> HyperParameter:
+    """The hyper-parameter with its kind, if it is open: by its values, or by its default where there are none.
+
+    Args:
+        entry: the hyper-parameter.
+        values: those that a space or a configuration has, an array or a traced number; None if it has none.
+
+    Raises:
+        InputError: neither values nor a default.
+
+    >>> settled(HyperParameter("rate", "open", None), np.array([0.1, 0.5])).kind
+    'traced'
+    >>> settled(HyperParameter("units", "open", 8), None).kind
+    'structural'
+    """
+    if entry.kind != "open":
+        return entry
+    if values is None and entry.default is None:
+        raise InputError(
+            f"{entry.name} has no default and is not in the space; add it to the space or give it a default"
+        )
+    given = entry.default if values is None else values
+    dtype = given.dtype if hasattr(given, "dtype") else np.asarray(given).dtype
+    if jnp.issubdtype(dtype, jnp.floating):
+        # what is traced needs a number where only shapes are looked at
+        return entry._replace(kind="traced", default=0.0 if entry.default is None else float(entry.default))
+    return entry._replace(kind="structural")
 
 
 def _outside(entry: HyperParameter, values: Any) -> tuple[list[Any], str]:

@@ -1,6 +1,7 @@
 """One member of a population: its state, one segment of training, one evaluation. All pure."""
 
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -9,9 +10,14 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
+from jbn.errors import InputError
 from jbn.nn.model import Hyper, Model
 from jbn.task.losses import Loss, accuracy
-from jbn.task.optimizers import Optimizer, decayed
+from jbn.task.optimizers import Optimizer
+from jbn.task.schedules import scheduled
+from jbn.task.transforms import clipped
+
+_AUGMENT = 1 << 20  # its stream is none of the model's
 
 
 class Problem(NamedTuple):
@@ -21,6 +27,7 @@ class Problem(NamedTuple):
     optimizer: Optimizer
     loss: Loss
     outputs: int
+    augment: Callable[..., Array] | None = None
 
 
 class Rows(NamedTuple):
@@ -58,8 +65,8 @@ def init(problem: Problem, hyper: Hyper, key: PRNGKeyArray, rows: Rows) -> Membe
     """A member before its first step; `key` is the stream of initial weights."""
     x_spec = jax.ShapeDtypeStruct((1, *rows.x.shape[1:]), rows.x.dtype)
     params, stats = problem.model.init(key, _for_model(problem, hyper), x_spec)
-    opt_state = _transform(problem, hyper, jnp.zeros((), jnp.int32)).init(params)
-    return Member(params, stats, opt_state, step=jnp.zeros((), jnp.int32))
+    start = jnp.zeros((), jnp.int32)
+    return Member(params, stats, _transform(problem, hyper, start, 1).init(params), step=start)
 
 
 def train_segment(
@@ -85,7 +92,7 @@ def train_segment(
         batch = jax.tree.map(
             lambda a: jax.lax.dynamic_slice_in_dim(a, index * size, size, allow_negative_indices=False), rows
         )
-        return _train_step(problem, hyper, member, batch, key, epoch=member.step // steps)
+        return _train_step(problem, hyper, member, batch, key, steps)
 
     places = jnp.arange(steps)
     # all keys at once: one key in every step would cost more than half of a small step
@@ -110,23 +117,78 @@ def evaluate(
 
 
 def _train_step(
-    problem: Problem, hyper: Hyper, member: Member, batch: Rows, key: PRNGKeyArray, epoch: Int[Array, ""]
+    problem: Problem, hyper: Hyper, member: Member, batch: Rows, key: PRNGKeyArray, steps: int
 ) -> tuple[Member, Float[Array, ""]]:
+    x = _augmented(problem, batch.x, key)
+
     def loss(params: PyTree) -> tuple[Float[Array, ""], PyTree]:
         outputs, stats = problem.model.train(
-            params, member.stats, batch.x, key=key, hyper=_for_model(problem, hyper), mask=None
+            params, member.stats, x, key=key, hyper=_for_model(problem, hyper), mask=None
         )
+        _check_outputs(problem, outputs, batch.y)
+        _check_stats(problem, member.stats, stats)
         return jnp.mean(problem.loss(outputs, batch.y)), stats
 
     (value, stats), gradient = jax.value_and_grad(loss, has_aux=True)(member.params)
-    transform = _transform(problem, hyper, epoch)
+    if "clip_norm" in hyper:
+        gradient = clipped(gradient, hyper["clip_norm"])
+    transform = _transform(problem, hyper, member.step, steps)
     updates, opt_state = transform.update(gradient, member.opt_state, member.params)
     params = optax.apply_updates(member.params, updates)
     return Member(params, stats, opt_state, member.step + 1), value
 
 
-def _transform(problem: Problem, hyper: Hyper, epoch: Int[Array, ""]) -> optax.GradientTransformation:
-    return problem.optimizer.transform(hyper, decayed(hyper, epoch))
+def _augmented(problem: Problem, x: Array, key: PRNGKeyArray) -> Array:
+    """The batch as it is trained on."""
+    if problem.augment is None:
+        return x
+    changed = problem.augment(jax.random.fold_in(key, _AUGMENT), x)
+    if jnp.shape(changed) != x.shape or jnp.result_type(changed) != x.dtype:
+        raise InputError(
+            f"augment must keep the shape and type of a batch, {x.dtype}{list(x.shape)}, but returned "
+            f"{jnp.result_type(changed)}{list(jnp.shape(changed))}"
+        )
+    return changed
+
+
+def _check_outputs(problem: Problem, outputs: Array, labels: Int[Array, " rows"]) -> None:
+    expected = (labels.shape[0], problem.outputs)
+    if getattr(outputs, "shape", None) != expected:
+        raise InputError(
+            f"a model must put out one number for each of {expected[1]} classes, {list(expected)} for a batch of "
+            f"{expected[0]} rows, but {problem.model.name!r} puts out "
+            f"{list(outputs.shape) if hasattr(outputs, 'shape') else type(outputs).__name__}; take `outputs` as an "
+            f"argument where it is made"
+        )
+
+
+def _check_stats(problem: Problem, before: PyTree, after: PyTree) -> None:
+    """Training must leave structure, shapes and types of the state as they are."""
+    old, new = (
+        {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(stats)}
+        for stats in (before, after)
+    )
+    for path in [*old, *new]:
+        left, right = (_described(stats.get(path)) for stats in (old, new))
+        if left != right:
+            raise InputError(
+                f"training must not change what the state of a model is, but in that of {problem.model.name!r} "
+                f"stats{path} was {left} before a step and is {right} after it; return it in the same place, "
+                f"shape and type"
+            )
+
+
+def _described(leaf: Any) -> str:
+    return "missing" if leaf is None else f"{jnp.result_type(leaf)}{list(jnp.shape(leaf))}"
+
+
+def _transform(
+    problem: Problem, hyper: Hyper, step: Int[Array, ""], steps: int
+) -> optax.GradientTransformation:
+    """The optimiser of a step; an epoch has so many."""
+    epoch = step // steps
+    within = (step - epoch * steps + 1) / steps
+    return problem.optimizer.transform(hyper, scheduled(hyper, epoch, within))
 
 
 def _for_model(problem: Problem, hyper: Hyper) -> dict[str, Any]:

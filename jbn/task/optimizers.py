@@ -1,14 +1,14 @@
-"""Optimisers, those that have a name, what a space may vary of them, and the learning rate's decay."""
+"""Optimisers, those that have a name, and what a space may vary of them."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import optax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 from jbn.errors import InputError, did_you_mean
 from jbn.nn.model import Hyper, HyperParameter
-from jbn.task import transforms
+from jbn.task import schedules, transforms
 from jbn.task.transforms import Beta as Beta
 
 Transform = Callable[[Hyper, Float[Array, ""]], optax.GradientTransformation]
@@ -31,11 +31,6 @@ class Optimizer(NamedTuple):
     elementwise: bool | None = None
 
 
-def decayed(hyper: Hyper, epoch: Int[Array, ""]) -> Float[Array, ""]:
-    """The learning rate of an epoch: `learning_rate / (1 + decay_rate * epoch)`, epochs counted from 0."""
-    return hyper["learning_rate"] / (1 + hyper["decay_rate"] * epoch)
-
-
 def _traced(name: str, default: float, **limits: Any) -> HyperParameter:
     return HyperParameter(name, "traced", default, **limits)
 
@@ -49,14 +44,16 @@ def _momentum(default: float, off: float | None = None) -> HyperParameter:
 
 
 LEARNING_RATE = _traced("learning_rate", 1e-3, low=0)
-DECAY_RATE = _traced("decay_rate", 0.0, low=0)
-_SCHEDULE = (LEARNING_RATE, DECAY_RATE)
+# what every optimiser has besides its own: the learning rate's schedule, and the largest norm of a gradient
+COMMON = (*schedules.HYPERPARAMETERS, _traced("clip_norm", 0.0, low=0, off=0.0))
+_SCHEDULE = (LEARNING_RATE, *COMMON)
 _EPSILON = _traced("epsilon", 1e-8, low=0, open_low=True)
+_NESTEROV = HyperParameter("nesterov", "compiled", False, options=(False, True))
 _WEIGHT_DECAY = _traced("weight_decay", 1e-4, low=0)
 _ADAM = (*_SCHEDULE, _beta("beta1", 0.9), _beta("beta2", 0.999), _EPSILON)
 _LION = (
     LEARNING_RATE._replace(default=1e-4),  # every entry moves by it, whatever its gradient
-    DECAY_RATE,
+    *COMMON,
     _beta("beta1", 0.9),
     _beta("beta2", 0.99),
     _WEIGHT_DECAY._replace(default=1e-3),
@@ -74,7 +71,7 @@ OPTIMIZERS: Mapping[str, Optimizer] = {
             transforms.rmsprop,
             elementwise=True,
         ),
-        Optimizer("sgd", (*_SCHEDULE, _momentum(0.9)), transforms.sgd, elementwise=True),
+        Optimizer("sgd", (*_SCHEDULE, _momentum(0.9), _NESTEROV), transforms.sgd, elementwise=True),
     )
 }
 

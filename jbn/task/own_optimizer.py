@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 
 from jbn.errors import InputError
 from jbn.nn.model import Hyper, HyperParameter, check_values
-from jbn.task.optimizers import DECAY_RATE, LEARNING_RATE, OPTIMIZERS, Optimizer
+from jbn.task.optimizers import COMMON, LEARNING_RATE, OPTIMIZERS, Optimizer
 
 Factory = Callable[..., optax.GradientTransformation]
 
@@ -38,8 +38,9 @@ def optimizer(
             it does not. Otherwise it is tried out, at the defaults, where members of different width would
             share a program; of what acts only after several steps, or at other settings, that shows nothing.
         **defaults: the factory's further hyper-parameters as they stand in a space, and their defaults;
-            `learning_rate` too may have another default than 0.001. `decay_rate` is there as well, but
-            never comes to the factory: the learning rate is already `learning_rate / (1 + decay_rate * epoch)`.
+            `learning_rate` too may have another default than 0.001. `decay_rate`, `schedule`, `warmup` and
+            `clip_norm` are there as well, but never come to the factory: the learning rate has its schedule
+            and the gradient is clipped before.
 
     Raises:
         InputError: a factory that does not take these hyper-parameters, a default that is no number or not
@@ -61,7 +62,7 @@ def optimizer(
     for entry in (rate, *own):
         _check_default(entry)
     transform = _Own(factory, tuple(entry.name for entry in own))
-    return Optimizer(name, (rate, DECAY_RATE, *own), transform, elementwise)
+    return Optimizer(name, (rate, *COMMON, *own), transform, elementwise)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,12 +106,13 @@ def _check_factory(factory: Factory, defaults: Mapping[str, Any]) -> None:
             f"an optimizer is made from a function of the learning rate, but got {type(factory).__name__}; "
             f"pass the function that makes it{hint}"
         )
-    if "decay_rate" in defaults:
-        raise InputError(
-            "decay_rate is that of the learning rate, learning_rate / (1 + decay_rate * epoch), which never "
-            "comes to the factory; give the optimizer's own another name: "
-            "lambda learning_rate, b: optax.adafactor(learning_rate, decay_rate=b)"
-        )
+    for entry in COMMON:
+        if entry.name in defaults:
+            raise InputError(
+                f"{entry.name} is a hyper-parameter of every optimizer already, and never comes to the factory: the "
+                f"learning rate has its schedule and the gradient is clipped before; give the factory's own another "
+                f"name: lambda learning_rate, b: optax.adafactor(learning_rate, decay_rate=b)"
+            )
     given = dict.fromkeys(["learning_rate", *defaults])
     try:
         inspect.signature(factory).bind(**given)

@@ -23,7 +23,7 @@ class Packed(NamedTuple):
 
 
 def pack(tree: PyTree) -> Packed:
-    """Packs a tree of floating leaves of one type.
+    """Packs a tree of floating leaves; small ones of several types take the widest.
 
     >>> import jax.numpy as jnp
     >>> packed = pack({"bias": jnp.zeros(3), "kernel": jnp.zeros((64, 64)), "scale": jnp.ones(2)})
@@ -47,7 +47,7 @@ def unpack(packed: Packed, like: PyTree) -> PyTree:
             leaves.append(jnp.zeros(leaf.shape, leaf.dtype))
         else:
             stop = start + math.prod(leaf.shape)
-            leaves.append(packed.small[start:stop].reshape(leaf.shape))
+            leaves.append(packed.small[start:stop].reshape(leaf.shape).astype(leaf.dtype))
             start = stop
     return jax.tree.unflatten(jax.tree.structure(like), leaves)
 

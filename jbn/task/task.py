@@ -2,22 +2,24 @@
 
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array
 
 from jbn.errors import InputError
 from jbn.nn import normalizer
-from jbn.nn.model import HyperParameter, Model, check_values
+from jbn.nn.model import HyperParameter, Model, check_values, settled
 from jbn.task import hyper as hyper_module
 from jbn.task.data import Data, Part
 from jbn.task.losses import loss
 from jbn.task.member import Problem, Rows
 from jbn.task.optimizers import Optimizer, named
 
+_LENGTH = "schedule_epochs"
 BATCH_SIZE = HyperParameter("batch_size", "compiled", 64, low=2, whole=True)
 
 
@@ -39,6 +41,9 @@ class Task:
         data: training, validation and test part, e.g. `jbn.data.digits()`.
         optimizer: "adam", "adamw", "lion", "rmsprop" or "sgd", or one of your own, made by `jbn.optimizer`.
         loss: "cross_entropy".
+        augment: `augment(key, x) -> x` changes every training batch, with a new key each: features `[batch, ...]` as
+            the model sees them, normalised. A pure function, traced into the program; all members see the same.
+        epochs: what `schedule_epochs` is where a space does not say; a run sets it to its own length.
 
     Raises:
         InputError: an unknown optimiser or loss, or an optimiser with a hyper-parameter of the model's name.
@@ -53,6 +58,8 @@ class Task:
     data: Data
     optimizer: str | Optimizer = "adam"
     loss: str = "cross_entropy"
+    augment: Callable[..., Array] | None = None
+    epochs: float = dataclasses.field(default=1.0, kw_only=True)
 
     def __post_init__(self) -> None:
         model = {entry.name for entry in self.model.hyperparameters} | {BATCH_SIZE.name}
@@ -60,13 +67,14 @@ class Task:
             if entry.name in model:
                 raise InputError(
                     f"hyper-parameter {entry.name!r} of the optimizer is also one of the model or the data; "
-                    f"give it another name in the optimizer's factory"
+                    f"give it another name where the one or the other is made"
                 )
 
     @functools.cached_property
     def problem(self) -> Problem:
         """What compiled programs depend on besides shapes."""
-        return Problem(self.model, named(self.optimizer), loss(self.loss), self.data.classes)
+        optimizer = named(self.optimizer)
+        return Problem(self.model, optimizer, loss(self.loss), self.data.classes, self.augment)
 
     @functools.cached_property
     def hyperparameters(self) -> dict[str, HyperParameter]:
@@ -77,13 +85,34 @@ class Task:
             *self.problem.optimizer.hyperparameters,
             *self.model.hyperparameters,
         )
-        return {entry.name: entry for entry in entries}
+        known = {entry.name: entry for entry in entries}
+        return known | {_LENGTH: known[_LENGTH]._replace(default=self.epochs)}
 
     def defaults(self) -> dict[str, Any]:
         """The value of every hyper-parameter that a configuration does not mention."""
         known = self.hyperparameters.values()
         defaults = {entry.name: entry.default for entry in known if entry.default is not None}
         return defaults | {"batch_size": min(BATCH_SIZE.default, len(self.data.train.y))}
+
+    def settled(self, configs: Mapping[str, Any], *, epochs: int) -> "Task":
+        """The task of a run: what depends on its configurations or its length is settled.
+
+        Args:
+            configs: names to values; they decide the kind of the model's open hyper-parameters.
+            epochs: what schedules are made for where the space does not say.
+
+        Raises:
+            InputError: a hyper-parameter without a default that the configurations do not have.
+        """
+        entries = tuple(settled(entry, configs.get(entry.name)) for entry in self.model.hyperparameters)
+        model = (
+            self.model
+            if entries == self.model.hyperparameters
+            else self.model._replace(hyperparameters=entries)
+        )
+        task = dataclasses.replace(self, model=model, epochs=float(epochs))
+        task.__dict__["_arrays"] = self._arrays  # the data are the same
+        return task
 
     def check(self, configs: Mapping[str, Sequence[Any] | np.ndarray]) -> None:
         """Every name must be known and every value allowed; `configs` maps names to values or arrays of them.

@@ -54,17 +54,20 @@ def train_function(task: Task, *, epochs: int, capacity: Mapping[str, int] | Non
     arrays, sizes = task.arrays(), dict(capacity or {})
 
     def train(config: Mapping[str, Any], key: PRNGKeyArray) -> tuple[Metrics, PyTree, PyTree]:
-        structure, traced = _split(task, config, sizes)
+        check_names(task.hyperparameters, [*config, *sizes])
+        task.check({name: value for name, value in config.items() if not isinstance(value, jax.core.Tracer)})
+        own = task.settled(config, epochs=epochs)
+        structure, traced = _split(own, config, sizes)
         hyper = bind(structure, traced)
         keys = streams(key)
 
         def epoch(member: Member, index: Int[Array, ""]) -> tuple[Member, Metrics]:
             shuffled = _take(arrays.train, order(keys.order, index, len(arrays.train.y)))
-            member, loss = members.train_segment(task.problem, hyper, member, shuffled, keys.noise)
-            judged = members.evaluate(task.problem, hyper, member.params, member.stats, arrays.validation)
+            member, loss = members.train_segment(own.problem, hyper, member, shuffled, keys.noise)
+            judged = members.evaluate(own.problem, hyper, member.params, member.stats, arrays.validation)
             return member, Metrics(loss, *judged)
 
-        start = members.init(task.problem, hyper, keys.initial, arrays.train)
+        start = members.init(own.problem, hyper, keys.initial, arrays.train)
         final, metrics = jax.lax.scan(epoch, start, jnp.arange(epochs))
         return metrics, final.params, final.stats
 
@@ -80,9 +83,7 @@ def _split(
 ) -> tuple[Structure, dict[str, Any]]:
     """Structure and traced numbers of one configuration; sizes given as capacities are traced."""
     known = task.hyperparameters
-    check_names(known, [*config, *sizes])
     full = {**task.defaults(), **config}
-    task.check({name: value for name, value in config.items() if not isinstance(value, jax.core.Tracer)})
     fixed = {
         name: sizes[name] if name in sizes else _static(known[name], value)
         for name, value in full.items()
@@ -103,4 +104,6 @@ def _static(entry: HyperParameter, value: Any) -> Any:
             f"{entry.name} gives arrays their shapes and must be a Python value, but a traced one came; "
             f'close over it: lambda rate, key: train({{"{entry.name}": ..., "learning_rate": rate}}, key){hint}'
         )
-    return operator.index(int(value)) if entry.whole else value
+    if entry.whole:
+        return operator.index(int(value))
+    return value.item() if hasattr(value, "item") else value

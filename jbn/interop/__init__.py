@@ -1,0 +1,1 @@
+"""Models of other libraries, and plain functions, as models that sweeps can train."""
