@@ -11,7 +11,8 @@ import pytest
 # Shapes and types in signatures of everything numerical are checked at every call.
 _NUMERICAL = ["jbn.nn", "jbn.engine", "jbn.policies"]
 _NUMERICAL += [f"jbn.task.{name}" for name in ("losses", "member", "optimizers", "packing", "probe")]
-_NUMERICAL += ["jbn.task.streams", "jbn.task.transforms"]
+_NUMERICAL += ["jbn.task.streams", "jbn.task.schedules", "jbn.task.transforms"]
+_NUMERICAL += [f"jbn.interop.{name}" for name in ("convolution", "functions", "layers")]
 jaxtyping.install_import_hook(_NUMERICAL, "beartype.beartype")
 
 jax.config.update("jax_numpy_rank_promotion", "raise")

@@ -13,8 +13,8 @@ from jbn.nn.products import product
 
 
 def conv_general_dilated(
-    lhs: Float[Array, "batch height width inputs"],
-    rhs: Float[Array, "rows columns inputs outputs"],
+    lhs: Float[Array, "batch *image"],
+    rhs: Float[Array, "*kernel"],
     window_strides: Sequence[int],
     padding: str | Sequence[tuple[int, int]],
     lhs_dilation: Sequence[int] | None = None,
@@ -23,15 +23,15 @@ def conv_general_dilated(
     feature_group_count: int = 1,
     batch_group_count: int = 1,
     **options: Any,
-) -> Float[Array, "batch height width outputs"]:
+) -> Float[Array, "batch *result"]:
     """What `jax.lax.conv_general_dilated` computes, for images by a matrix product of their patches.
 
     XLA's own convolution is several times slower inside a loop on CPU, and over several members it becomes a
     grouped convolution. What is not a plain two-dimensional convolution with channels last is passed on to it.
 
     Args:
-        lhs: images.
-        rhs: kernel.
+        lhs: images, `[batch, height, width, inputs]`.
+        rhs: kernel, `[rows, columns, inputs, outputs]`.
         window_strides: steps between windows.
         padding: "SAME", "VALID" or a pair for rows and one for columns.
         lhs_dilation: distance of the pixels.

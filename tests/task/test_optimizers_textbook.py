@@ -217,7 +217,8 @@ def test_new_numbers_compile_nothing_new_and_vmap_equals_a_loop(name):
     assert traces == [name]
     assert not np.allclose(first, second)
     batch = {key: np.array([own[key] for own in settings]) for key in CASES[name]} | {
-        "decay_rate": np.zeros(2)
+        "decay_rate": np.zeros(2),
+        "schedule_epochs": np.ones(2),
     }
     assert_allclose(jax.jit(jax.vmap(updated))(numbers(known, batch)), np.stack([first, second]), rtol=1e-6)
 
