@@ -19,7 +19,6 @@ from jbn.task.task import Task
 
 CLASSES: tuple[Classes, ...] = (1, 2, 3, 4, "exact")
 MANY_PROGRAMS = 32
-_WORKERS = 2  # that the weighing assumes; the plan does not depend on how many there are
 
 
 class Plan(NamedTuple):
@@ -131,7 +130,8 @@ def _cheapest(task: Task, columns: Sequence[Column], own: Rates, *, members: int
         laid_out = _laid_out(columns, "reference", classes)
         if classes != 1 and len(laid_out) > MANY_PROGRAMS:
             break
-        seconds = compile_seconds(task, laid_out, own) + each * epoch_seconds(task, laid_out, own) / _WORKERS
+        # compiling goes on beside training: workers share the sum of both
+        seconds = compile_seconds(task, laid_out, own) + each * epoch_seconds(task, laid_out, own)
         if seconds < 0.999 * least:
             best, least = classes, seconds
     return best

@@ -63,7 +63,8 @@ class Trainer:
         purposes = [streams(key, seed) for seed in range(seeds)]
         self._rows = [jax.device_put((arrays.train, arrays.validation), device) for device in self._devices]
         self._streams = [jax.device_put(purposes, device) for device in self._devices]
-        self._shuffled: dict[tuple[int, int], tuple[int, Rows]] = {}  # the last epoch of a seed and a device
+        self._shuffled: dict[tuple[int, int], dict[int, Rows]] = {}  # the last epochs of a device and a seed
+        self._kept = max(1, _KEPT_BYTES // (arrays.train.x.nbytes + 1))
         self._shuffling = threading.Lock()
         self._new: list[Executable] = []
 
@@ -138,15 +139,14 @@ class Trainer:
         return results
 
     def _epoch(self, chunk: Chunk, shuffle: Executable, keys: Streams, epoch: int) -> Rows:
-        """The training part in the order of an epoch; the last one asked for is kept."""
-        place = (chunk.device, chunk.seed)
+        """The training part in the order of an epoch; the last ones made are kept, if they are large only one."""
         with self._shuffling:
-            known = self._shuffled.pop(place, None)
-            if known is None or known[0] != epoch:
-                known = None  # its memory is free before the next is made
-                known = (epoch, shuffle(self._rows[chunk.device][0], keys.order, np.int32(epoch)))
-            self._shuffled[place] = known
-            return known[1]
+            known = self._shuffled.setdefault((chunk.device, chunk.seed), {})
+            if epoch not in known:
+                while len(known) >= self._kept:
+                    del known[next(iter(known))]
+                known[epoch] = shuffle(self._rows[chunk.device][0], keys.order, np.int32(epoch))
+            return known[epoch]
 
     def _executable(self, *arguments: Any) -> Executable:
         program, new = executable(*arguments)
@@ -155,6 +155,7 @@ class Trainer:
         return program
 
 
+_KEPT_BYTES = 4_000_000
 _EPOCH = jax.ShapeDtypeStruct((), np.int32)
 
 
