@@ -1,5 +1,6 @@
 """All members of a sweep, and the one verb on them: advance the live ones, segment by segment."""
 
+import contextlib
 import logging
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
@@ -13,7 +14,7 @@ from jbn.engine.layout import Chunk, halves, lay_out
 from jbn.engine.memory import must_wait
 from jbn.engine.plan import Plan
 from jbn.engine.schedule import Outcome, Schedule, Turn
-from jbn.engine.trainer import OutOfMemory, Segment, Timings, Trainer
+from jbn.engine.trainer import OutOfMemoryError, Segment, Timings, Trainer
 from jbn.engine.workers import Workers, finish
 from jbn.task.member import Metrics
 from jbn.task.task import Task
@@ -69,7 +70,8 @@ class Engine:
 
     def advance(self, epoch: int, alive: np.ndarray) -> Segment:
         """Trains every live member for one epoch and evaluates it: one of `segments`."""
-        return next(self.segments(epoch, epoch + 1, alive), _nothing(self.members))
+        with contextlib.closing(self.segments(epoch, epoch + 1, alive)) as segments:
+            return next(segments, _nothing(self.members))
 
     def segments(self, first: int, until: int, alive: np.ndarray) -> Generator[Segment, None, None]:
         """Trains every live member for some epochs and evaluates it after each; chunks may run ahead.
@@ -153,8 +155,8 @@ class Engine:
         self, schedule: Schedule, reached: dict[Turn, int], turn: Turn, error: Exception
     ) -> None:
         """Halves a chunk that did not fit; any other error ends the run."""
-        if not isinstance(error, OutOfMemory) or turn.chunk.slots == 1:
-            raise error.__cause__ if isinstance(error, OutOfMemory) and error.__cause__ else error
+        if not isinstance(error, OutOfMemoryError) or turn.chunk.slots == 1:
+            raise error.__cause__ if isinstance(error, OutOfMemoryError) and error.__cause__ else error
         alive = np.zeros(self.members, bool)
         for part, slots in zip(turn.chunk.parts, turn.live, strict=True):
             alive[part.members[slots]] = True

@@ -94,7 +94,7 @@ def forecast(
     return Forecast(
         cohorts=tuple(found),
         programs=len(plan.programs),
-        padded_share=1 - needed / done,
+        padded_share=1 - needed / done if done else 0.0,
         compile_seconds=compile_seconds(task, plan.programs, own),
         run_seconds=sum(cohort.run_seconds for cohort in found),
         workers=workers.count,

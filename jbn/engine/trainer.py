@@ -38,7 +38,7 @@ class Timings(NamedTuple):
     programs: int
 
 
-class OutOfMemory(Exception):  # noqa: N818 - what happened, not a mistake
+class OutOfMemoryError(Exception):
     """A device had not enough memory for a chunk, whose state is still there."""
 
 
@@ -64,7 +64,7 @@ class Trainer:
         self._rows = [jax.device_put((arrays.train, arrays.validation), device) for device in self._devices]
         self._streams = [jax.device_put(purposes, device) for device in self._devices]
         self._shuffled: dict[tuple[int, int], dict[int, Rows]] = {}  # the last epochs of a device and a seed
-        self._kept = max(1, _KEPT_BYTES // (arrays.train.x.nbytes + 1))
+        self._kept = max(1, _KEPT_BYTES // (seeds * arrays.train.x.nbytes + 1))
         self._shuffling = threading.Lock()
         self._new: list[Executable] = []
 
@@ -112,14 +112,14 @@ class Trainer:
             What came of it, one entry a live slot, part by part.
 
         Raises:
-            OutOfMemory: the chunk is as it was before.
+            OutOfMemoryError: the chunk is as it was before.
         """
         try:
             return self._segment(chunk, epoch, slots)
         except jax.errors.JaxRuntimeError as error:
             if "RESOURCE_EXHAUSTED" not in str(error) or _gone(chunk.populations):
                 raise
-            raise OutOfMemory from error
+            raise OutOfMemoryError from error
 
     def _segment(self, chunk: Chunk, epoch: int, slots: Sequence[np.ndarray]) -> list[Segment]:
         programs, keys = chunk.programs, self._streams[chunk.device][chunk.seed]

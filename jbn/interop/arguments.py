@@ -4,20 +4,18 @@ import inspect
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-import jax
-
 from jbn.errors import InputError
-from jbn.nn.model import Hyper, HyperParameter
+from jbn.nn.model import HyperParameter
 
 
 def hyperparameters(
-    functions: Mapping[str, Callable[..., Any]], *, positional: Mapping[str, int], provided: Collection[str]
+    functions: Mapping[str, Callable[..., Any]], *, positional: int, provided: Collection[str]
 ) -> tuple[HyperParameter, ...]:
     """The hyper-parameters that functions take, each once.
 
     Args:
         functions: what they are called in messages, to the functions.
-        positional: how many leading arguments of each are none.
+        positional: how many leading arguments are none.
         provided: names that are none either, because the task gives them.
 
     Raises:
@@ -25,7 +23,7 @@ def hyperparameters(
     """
     found: dict[str, HyperParameter] = {}
     for label, function in functions.items():
-        for argument in _named(label, function)[positional[label] :]:
+        for argument in _named(label, function)[positional:]:
             if argument.name in provided or not _varies(argument.default):
                 continue
             own = HyperParameter(argument.name, "open", _default(argument))
@@ -41,11 +39,6 @@ def accepted(function: Callable[..., Any], names: Collection[str]) -> tuple[str,
     """Those of the names that a function takes."""
     taken = {argument.name for argument in _parameters(function)}
     return tuple(name for name in names if name in taken)
-
-
-def chosen(hyper: Hyper, names: Collection[str]) -> dict[str, Any]:
-    """The values of these hyper-parameters; a missing one is said by name."""
-    return {name: hyper[name] for name in names}
 
 
 def _named(label: str, function: Callable[..., Any]) -> list[inspect.Parameter]:
@@ -75,9 +68,3 @@ def _varies(default: Any) -> bool:
 
 def _default(argument: inspect.Parameter) -> Any:
     return None if argument.default is argument.empty else argument.default
-
-
-def without_masks(mask: jax.Array | None, label: str) -> None:
-    """Models of others know no masks."""
-    if mask is not None:
-        raise InputError(f"{label} takes no mask of rows: pass complete batches")

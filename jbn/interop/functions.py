@@ -6,9 +6,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
+from jaxtyping import Array, PRNGKeyArray, PyTree
 
-from jbn.interop.arguments import accepted, chosen, hyperparameters, without_masks
+from jbn.interop.adapter import Adapter
+from jbn.interop.arguments import accepted, hyperparameters
 from jbn.nn.model import Hyper, Model
 
 _PROVIDED = ("stats", "train", "key", "outputs")
@@ -51,44 +52,30 @@ def model(init: Callable[..., Any], apply: Callable[..., Any], *, name: str = "m
     ['config_id', 'hidden_units', 'slope']
     """
     functions = {"init": init, "apply": apply}
-    entries = hyperparameters(functions, positional={"init": 2, "apply": 2}, provided=_PROVIDED)
-    pair = _Pair(init, apply)
-    return Model(pair.init, pair.train, pair.infer, entries, name)
+    entries = hyperparameters(functions, positional=2, provided=_PROVIDED)
+    return _Pair(init, apply).model(entries, name)
 
 
-class _Pair:
-    """The two functions as the three of a model."""
+class _Pair(Adapter):
+    """The two functions; `stats` are theirs if `apply` takes them."""
 
     def __init__(self, init: Callable[..., Any], apply: Callable[..., Any]):
         self._init, self._apply = init, apply
         self._stateful = bool(accepted(apply, ["stats"]))
 
     def init(self, key: PRNGKeyArray, hyper: Hyper, x_spec: jax.ShapeDtypeStruct) -> tuple[PyTree, PyTree]:
-        rows = jnp.zeros((2, *x_spec.shape[1:]), x_spec.dtype)
-        made = self._init(key, rows, **chosen(hyper, accepted(self._init, hyper)))
+        """What `init` returns for two rows of zeros."""
+        made = _called(self._init, (key, jnp.zeros((2, *x_spec.shape[1:]), x_spec.dtype)), hyper)
         return made if self._stateful else (made, {})
 
-    def train(
-        self,
-        params: PyTree,
-        stats: PyTree,
-        x: Float[Array, "batch *features"],
-        *,
-        key: PRNGKeyArray,
-        hyper: Hyper,
-        mask: Bool[Array, " batch"] | None = None,
-    ) -> tuple[Float[Array, "batch outputs"], PyTree]:
-        without_masks(mask, "a model of plain functions")
-        return self._applied(params, stats, x, hyper, train=True, key=key)
-
-    def infer(
-        self, params: PyTree, stats: PyTree, x: Float[Array, "batch *features"], *, hyper: Hyper
-    ) -> Float[Array, "batch outputs"]:
-        return self._applied(params, stats, x, hyper, train=False, key=None)[0]
-
-    def _applied(
-        self, params: PyTree, stats: PyTree, x: Array, hyper: Hyper, **mode: Any
+    def applied(
+        self, params: PyTree, stats: PyTree, x: Array, hyper: Hyper, key: PRNGKeyArray | None
     ) -> tuple[Array, PyTree]:
-        provided = {**hyper, **mode, "stats": stats}
-        out = self._apply(params, x, **chosen(provided, accepted(self._apply, provided)))
+        """What `apply` returns."""
+        provided = {**hyper, "train": key is not None, "key": key, "stats": stats}
+        out = _called(self._apply, (params, x), provided)
         return out if self._stateful else (out, stats)
+
+
+def _called(function: Callable[..., Any], leading: tuple[Any, ...], values: Hyper) -> Any:
+    return function(*leading, **{name: values[name] for name in accepted(function, values)})

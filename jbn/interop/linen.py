@@ -8,10 +8,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
+from jaxtyping import Array, PRNGKeyArray, PyTree
 
 from jbn.errors import InputError
-from jbn.interop.arguments import accepted, chosen, hyperparameters, without_masks
+from jbn.interop import adapter
 from jbn.interop.convolution import conv_general_dilated
 from jbn.interop.layers import FLAX_DROPOUT, check_real, dropped, normalized
 from jbn.nn.model import Hyper, Model
@@ -67,63 +67,38 @@ def from_linen(factory: Callable[..., nn.Module], *, name: str = "linen") -> Mod
     >>> result.best().stats["batch_stats"]["BatchNorm_0"]["mean"].shape[0] in (8, 16)
     True
     """
-    entries = hyperparameters({"the factory": factory}, positional={"the factory": 0}, provided=_PROVIDED)
-    own = _Linen(factory, accepted(factory, [*(entry.name for entry in entries), *_PROVIDED]))
-    return Model(own.init, own.train, own.infer, entries, name)
+    made = adapter.factory(factory, provided=_PROVIDED, kind=(nn.Module, "flax.linen.Module"))
+    return _Linen(made).model(made.entries, name)
 
 
-class _Linen:
-    """A linen module as the three functions of a model."""
+class _Linen(adapter.Adapter):
+    """Modules of a factory, with variables from outside."""
 
-    def __init__(self, factory: Callable[..., nn.Module], names: tuple[str, ...]):
-        self._factory, self._names = factory, names
+    def __init__(self, factory: adapter.Factory):
+        self._factory = factory
 
     def init(self, key: PRNGKeyArray, hyper: Hyper, x_spec: jax.ShapeDtypeStruct) -> tuple[PyTree, PyTree]:
-        module, rows = self._module(hyper), jnp.zeros((2, *x_spec.shape[1:]), x_spec.dtype)
-        parameters, dropout = jax.random.split(key)
+        """The variables, apart."""
+        module, rows = self._factory(hyper), jnp.zeros((2, *x_spec.shape[1:]), x_spec.dtype)
         with nn.intercept_methods(_intercepted):
-            variables = module.init(
-                {"params": parameters, "dropout": dropout}, rows, **_mode(module, trained=False)
-            )
+            variables = module.init(key, rows, **_mode(module, trained=False))
         return variables.get("params", {}), {own: variables[own] for own in variables if own != "params"}
 
-    def train(
-        self,
-        params: PyTree,
-        stats: PyTree,
-        x: Float[Array, "batch *features"],
-        *,
-        key: PRNGKeyArray,
-        hyper: Hyper,
-        mask: Bool[Array, " batch"] | None = None,
-    ) -> tuple[Float[Array, "batch outputs"], PyTree]:
-        without_masks(mask, "a linen module")
-        module = self._module(hyper)
+    def applied(
+        self, params: PyTree, stats: PyTree, x: Array, hyper: Hyper, key: PRNGKeyArray | None
+    ) -> tuple[Array, PyTree]:
+        """The module applied; in training all state may change."""
+        module, variables = self._factory(hyper), {"params": params, **stats}
+        trained = key is not None
         with nn.intercept_methods(_intercepted):
             y, updated = module.apply(
-                {"params": params, **stats},
+                variables,
                 x,
-                **_mode(module, trained=True),
-                mutable=list(stats),
-                rngs={"params": key, "dropout": key},  # any other stream comes from that of the parameters
+                **_mode(module, trained=trained),
+                mutable=list(stats) if trained else [],
+                rngs={"params": key} if trained else None,  # all other streams, dropout's too, come from this
             )
         return y, {**stats, **updated}
-
-    def infer(
-        self, params: PyTree, stats: PyTree, x: Float[Array, "batch *features"], *, hyper: Hyper
-    ) -> Float[Array, "batch outputs"]:
-        module = self._module(hyper)
-        with nn.intercept_methods(_intercepted):
-            y: Any = module.apply({"params": params, **stats}, x, **_mode(module, trained=False))
-        return y
-
-    def _module(self, hyper: Hyper) -> nn.Module:
-        module = self._factory(**chosen(hyper, self._names))
-        if not isinstance(module, nn.Module):
-            raise InputError(
-                f"the factory of from_linen must return a flax.linen.Module, but returned {type(module).__name__}"
-            )
-        return module
 
 
 def _mode(module: nn.Module, *, trained: bool) -> dict[str, Any]:
@@ -139,8 +114,8 @@ def _intercepted(
     module = context.module
     if isinstance(module, nn.Dropout) and not isinstance(module, Dropout) and _traced(module.rate):
         raise InputError(FLAX_DROPOUT.format(flax="flax.linen.Dropout", ours="jbn.linen.Dropout"))
-    own = getattr(module, "conv_general_dilated", conv_general_dilated)
-    if own is None and module.conv_general_dilated_cls is None:
+    convolves = isinstance(module, nn.Conv) and module.conv_general_dilated_cls is None
+    if convolves and module.conv_general_dilated is None:
         object.__setattr__(module, "conv_general_dilated", conv_general_dilated)  # flax modules are frozen
     return method(*args, **kwargs)
 

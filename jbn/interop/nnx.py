@@ -6,10 +6,10 @@ from typing import Any
 
 import jax
 from flax import nnx
-from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
+from jaxtyping import Array, PRNGKeyArray, PyTree
 
 from jbn.errors import InputError
-from jbn.interop.arguments import accepted, chosen, hyperparameters, without_masks
+from jbn.interop import adapter
 from jbn.interop.convolution import conv_general_dilated
 from jbn.interop.layers import FLAX_DROPOUT, check_real, dropped, normalized
 from jbn.nn.model import Hyper, Model
@@ -58,65 +58,41 @@ def from_nnx(factory: Callable[..., nnx.Module], *, name: str = "nnx") -> Model:
     >>> result.best().params["hidden"]["kernel"].shape[1] in (8, 16)
     True
     """
-    entries = hyperparameters({"the factory": factory}, positional={"the factory": 0}, provided=_PROVIDED)
-    own = _Nnx(factory, accepted(factory, [*(entry.name for entry in entries), *_PROVIDED]))
-    return Model(own.init, own.train, own.infer, entries, name)
+    made = adapter.factory(factory, provided=_PROVIDED, kind=(nnx.Module, "flax.nnx.Module"))
+    return _Nnx(made).model(made.entries, name)
 
 
-class _Nnx:
-    """An nnx module as the three functions of a model."""
+class _Nnx(adapter.Adapter):
+    """Modules of a factory, filled with state from outside."""
 
-    def __init__(self, factory: Callable[..., nnx.Module], names: tuple[str, ...]):
-        self._factory, self._names = factory, names
+    def __init__(self, factory: adapter.Factory):
+        self._factory = factory
 
     def init(self, key: PRNGKeyArray, hyper: Hyper, x_spec: jax.ShapeDtypeStruct) -> tuple[PyTree, PyTree]:
+        """The module's own state, apart."""
         module = self._module(key, hyper, x_spec.shape[1:])
         return _state(module, nnx.Param), _state(module, _is_statistic)
 
-    def train(
-        self,
-        params: PyTree,
-        stats: PyTree,
-        x: Float[Array, "batch *features"],
-        *,
-        key: PRNGKeyArray,
-        hyper: Hyper,
-        mask: Bool[Array, " batch"] | None = None,
-    ) -> tuple[Float[Array, "batch outputs"], PyTree]:
-        without_masks(mask, "an nnx module")
-        module = self._filled(params, stats, x, key, hyper)
-        module.train()
-        return module(x), _state(module, _is_statistic)
-
-    def infer(
-        self, params: PyTree, stats: PyTree, x: Float[Array, "batch *features"], *, hyper: Hyper
-    ) -> Float[Array, "batch outputs"]:
-        module = self._filled(params, stats, x, jax.random.key(0), hyper)
-        module.eval()
-        return module(x)
-
-    def _filled(self, params: PyTree, stats: PyTree, x: Array, key: PRNGKeyArray, hyper: Hyper) -> Any:
-        """The module with this state; what it drew at first is not used, and so not computed."""
-        module = self._module(key, hyper, x.shape[1:])
+    def applied(
+        self, params: PyTree, stats: PyTree, x: Array, hyper: Hyper, key: PRNGKeyArray | None
+    ) -> tuple[Array, PyTree]:
+        """The module with this state, called; what it drew when it was made is not used, and so not computed."""
+        module = self._module(jax.random.key(0) if key is None else key, hyper, x.shape[1:])
         for which, values in ((nnx.Param, params), (_is_statistic, stats)):
             state = nnx.state(module, which)
             nnx.replace_by_pure_dict(state, values)
             nnx.update(module, state)
-        for _, part in nnx.iter_modules(module):
-            if getattr(part, "conv_general_dilated", None) is jax.lax.conv_general_dilated:
-                setattr(part, "conv_general_dilated", conv_general_dilated)  # noqa: B010
-        return module
+        module.eval() if key is None else module.train()
+        return module(x), _state(module, _is_statistic)
 
     def _module(self, key: PRNGKeyArray, hyper: Hyper, row: tuple[int, ...]) -> Any:
-        provided = {**hyper, "rngs": nnx.Rngs(key), "features": row[0] if len(row) == 1 else row}
-        module = self._factory(**chosen(provided, self._names))
-        if not isinstance(module, nnx.Module):
-            raise InputError(
-                f"the factory of from_nnx must return a flax.nnx.Module, but returned {type(module).__name__}"
-            )
+        features = row[0] if len(row) == 1 else row
+        module = self._factory({**hyper, "rngs": nnx.Rngs(key), "features": features})
         for _, part in nnx.iter_modules(module):
             if isinstance(part, nnx.Dropout) and not isinstance(part, Dropout) and _traced(part.rate):
                 raise InputError(FLAX_DROPOUT.format(flax="flax.nnx.Dropout", ours="jbn.nnx.Dropout"))
+            if isinstance(part, nnx.Conv) and part.conv_general_dilated is jax.lax.conv_general_dilated:
+                part.conv_general_dilated = conv_general_dilated
         return module
 
 

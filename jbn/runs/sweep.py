@@ -108,7 +108,7 @@ def sweep(
     ['config_id', 'learning_rate', 'batch_size', 'status', 'validation_accuracy', 'validation_loss', 'steps']
     """
     columns = _checked(task, configs, epochs, seeds)
-    task = task.settled(columns, epochs=epochs)
+    given, task = task, task.settled(columns, epochs=epochs)
     start = time.perf_counter()
     with contextlib.ExitStack() as stack:
         crew = stack.enter_context(contextlib.closing(Workers(workers)))
@@ -133,7 +133,7 @@ def sweep(
         record.finish(history, engine.timings, seconds, winner, test_accuracy)
     interrupted = len(history.steps) < epochs and bool((history.status == STOPPED).any())
     return Result(
-        task,
+        given,
         columns,
         history,
         seeds,

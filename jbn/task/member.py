@@ -187,7 +187,7 @@ def _transform(
 ) -> optax.GradientTransformation:
     """The optimiser of a step; an epoch has so many."""
     epoch = step // steps
-    within = (step - epoch * steps + 1) / steps
+    within = (step - epoch * steps + 0.5) / steps  # neither a first nor a last step has a rate of 0
     return problem.optimizer.transform(hyper, scheduled(hyper, epoch, within))
 
 

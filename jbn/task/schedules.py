@@ -7,11 +7,8 @@ from jaxtyping import Array, ArrayLike, Float, Int
 
 from jbn.nn.model import Hyper, HyperParameter
 
-_FIRST, _LAST, _RISE = (
-    1 / 25,
-    1e-4 / 25,
-    0.3,
-)  # of one cycle: Smith and Topin 2019 as PyTorch and optax have it
+# one cycle as PyTorch and optax have it: its first and last factor, and how much of it rises
+_FIRST, _LAST, _RISE = 1 / 25, 1e-4 / 25, 0.3
 
 _Factor = Callable[[Hyper, Int[Array, ""], Float[Array, ""]], Float[Array, ""]]
 
@@ -87,7 +84,7 @@ def scheduled(
         hyper: `learning_rate` and `decay_rate`; `schedule`, "inverse" if it is not there; `schedule_epochs`, how
             many are all training, for those that need it; perhaps `warmup`.
         epoch: t.
-        within: share of the epoch that is over, after the step.
+        within: share of the epoch that is over, in the middle of the step.
 
     >>> import jax.numpy as jnp
     >>> hyper = {"learning_rate": jnp.array(0.2), "decay_rate": 1.0}

@@ -42,7 +42,8 @@ class Task:
         optimizer: "adam", "adamw", "lion", "rmsprop" or "sgd", or one of your own, made by `jbn.optimizer`.
         loss: "cross_entropy".
         augment: `augment(key, x) -> x` changes every training batch, with a new key each: features `[batch, ...]` as
-            the model sees them, normalised. A pure function, traced into the program; all members see the same.
+            the model sees them, normalised. A pure function, traced into the program; members with the same batch
+            size and seed index see the same.
         epochs: what `schedule_epochs` is where a space does not say; a run sets it to its own length.
 
     Raises:
@@ -85,8 +86,10 @@ class Task:
             *self.problem.optimizer.hyperparameters,
             *self.model.hyperparameters,
         )
-        known = {entry.name: entry for entry in entries}
-        return known | {_LENGTH: known[_LENGTH]._replace(default=self.epochs)}
+        return {entry.name: self._of_length(entry) for entry in entries}
+
+    def _of_length(self, entry: HyperParameter) -> HyperParameter:
+        return entry._replace(default=self.epochs) if entry.name == _LENGTH else entry
 
     def defaults(self) -> dict[str, Any]:
         """The value of every hyper-parameter that a configuration does not mention."""

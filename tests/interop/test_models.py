@@ -81,8 +81,7 @@ def batches(epoch):
 def linen_loop(hidden_units):
     """Flax and optax as their guides have it."""
     module = Linen(hidden_units)
-    key = jax.random.split(streams(KEY).initial)[0]
-    variables = module.init(key, jnp.zeros((1, 64)), train=False)
+    variables = module.init(streams(KEY).initial, jnp.zeros((1, 64)), train=False)
     params, state = variables["params"], variables["batch_stats"]
 
     def loss(params, state, x, y):
@@ -181,6 +180,54 @@ def test_dropout_has_a_new_mask_every_step_and_none_at_inference(kind):
     np.testing.assert_array_equal(infer(), infer())
 
 
+class TwoStreams(nn.Module):
+    """Puts out the draws of two streams."""
+
+    @nn.compact
+    def __call__(self, x, train):
+        self.param("unused", nn.initializers.zeros, ())
+        if not train:
+            return jnp.zeros((x.shape[0], 2))
+        draws = [jax.random.uniform(self.make_rng(name), (x.shape[0],)) for name in ("dropout", "noise")]
+        return jnp.stack(draws, axis=1)
+
+
+def test_random_streams_of_a_module_are_independent():
+    model, hyper = jbn.from_linen(TwoStreams), {"outputs": 2}
+    params, stats = model.init(KEY, hyper, jax.ShapeDtypeStruct((1, 3), jnp.float32))
+    draws, _ = model.train(params, stats, jnp.ones((4096, 3)), key=KEY, hyper=hyper)
+    assert abs(np.corrcoef(draws.T)[0, 1]) < 5 / 64  # five standard errors
+    again, _ = model.train(params, stats, jnp.ones((4096, 3)), key=jax.random.key(9), hyper=hyper)
+    assert float(jnp.mean(draws == again)) < 0.01
+
+
+def test_the_result_has_the_task_as_it_was_given():
+    """Not as it was settled for one space: another space may trace what this one has programs for."""
+    own = task("functions")
+    configs = {"hidden_units": [8], "slope": [1]}
+    result = jbn.sweep(own, configs, epochs=1, key=KEY)
+    assert result.task is own
+    more = jbn.sweep(result.task, {"hidden_units": [8, 8], "slope": [0.1, 0.2]}, epochs=1, key=KEY)
+    assert len(set(more.history.train_loss[0])) == 2
+
+
+def test_a_plan_of_a_network_without_products_can_be_explained():
+    model = jbn.model(lambda key, x: jnp.zeros((1, 10)), lambda params, x: x[:, :10] + params)
+    seen = []
+    jbn.sweep(
+        jbn.Task(model=model, data=DATA), {"learning_rate": [0.1]}, epochs=1, key=KEY, on_plan=seen.append
+    )
+    assert seen[0].padded_share == 0
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_masks_of_rows_are_refused(kind):
+    with pytest.raises(
+        InputError, match="takes no mask of rows, its network knows none; pass complete batches"
+    ):
+        MODELS[kind].train({}, {}, jnp.ones((2, 64)), key=KEY, hyper={}, mask=jnp.ones(2, bool))
+
+
 class FlaxDropout(nn.Module):
     rate: float
 
@@ -275,8 +322,8 @@ def test_functions_that_a_space_cannot_vary_are_refused(make, message):
     [
         (MODELS["linen"], {"rate": [0.1]}, "hidden_units has no default and is not in the space; add it"),
         (MODELS["linen"], {"hidden_unit": [8]}, "unknown hyper-parameter 'hidden_unit'.*hidden_units"),
-        (jbn.from_linen(lambda: 3), {}, "from_linen must return a flax.linen.Module, but returned int"),
-        (jbn.from_nnx(lambda: "x"), {}, "from_nnx must return a flax.nnx.Module, but returned str"),
+        (jbn.from_linen(lambda: 3), {}, "must return a flax.linen.Module, but returned int"),
+        (jbn.from_nnx(lambda: "x"), {}, "must return a flax.nnx.Module, but returned str"),
         (
             jbn.from_linen(lambda: nn.Dense(7)),
             {},

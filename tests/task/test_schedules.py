@@ -9,6 +9,7 @@ from numpy.testing import assert_allclose
 
 import jbn
 from jbn.errors import InputError
+from jbn.task.optimizers import OPTIMIZERS
 from jbn.task.schedules import SCHEDULES, scheduled
 from jbn.task.transforms import clipped
 
@@ -84,6 +85,35 @@ def test_schedules_run_as_long_as_the_sweep():
     assert_allclose(
         jbn.sweep(task, fixed, epochs=3, key=jax.random.key(0)).history.train_loss, long[:3], rtol=1e-6
     )
+
+
+def test_the_only_step_of_a_run_has_a_rate_in_the_middle_of_its_schedule():
+    """Neither 0, where a cosine ends or a warm-up begins, nor the rate before it."""
+    task = jbn.Task(model=jbn.mlp(layers=1, hidden_units=8), data=jbn.data.digits(), optimizer="sgd")
+    rows = len(task.data.train.y)
+
+    def params(**config):
+        run = jbn.train_function(task, epochs=1)
+        return jax.jit(lambda: run({"batch_size": rows, **config}, jax.random.key(0))[1])()
+
+    start = params(learning_rate=0.0)
+    half = params(learning_rate=0.05)
+    for config in ({"schedule": "cosine"}, {"warmup": 0.999999}):
+        own = params(learning_rate=0.1, **config)
+        jax.tree.map(lambda a, b: assert_allclose(a, b, atol=1e-6), own, half)
+    assert any((a != b).any() for a, b in zip(*map(jax.tree.leaves, (start, half)), strict=True))
+
+
+def test_an_optimizer_without_a_schedule_s_length_is_one():
+    own = OPTIMIZERS["sgd"]
+    entries = tuple(entry for entry in own.hyperparameters if entry.name != "schedule_epochs")
+    task = jbn.Task(
+        model=jbn.mlp(layers=1, hidden_units=8),
+        data=jbn.data.digits(),
+        optimizer=own._replace(hyperparameters=entries),
+    )
+    assert "schedule_epochs" not in task.hyperparameters
+    jbn.sweep(task, {"learning_rate": [0.1]}, epochs=1, key=jax.random.key(0))
 
 
 def test_a_schedule_is_one_of_those_known():
