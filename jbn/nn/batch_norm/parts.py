@@ -125,12 +125,17 @@ def update(
     var = batch.variance(ddof)
     moves = (batch.count > 0) & jnp.isfinite(batch.mean) & jnp.isfinite(var)
     divisor = each(count, batch.mean)
-    mean = stats.mean + (batch.mean - stats.mean) / divisor
+    mean = _towards(stats.mean, batch.mean, divisor)
     return BatchNormStats(
         mean=jnp.where(moves, mean, stats.mean).astype(stats.mean.dtype),
-        var=jnp.where(moves, stats.var + (var - stats.var) / divisor, stats.var).astype(stats.var.dtype),
+        var=jnp.where(moves, _towards(stats.var, var, divisor), stats.var).astype(stats.var.dtype),
         count=jnp.where(batch.count > 0, count, stats.count).astype(stats.count.dtype),
     )
+
+
+def _towards(old: ArrayLike, new: Array, count: Array) -> Array:
+    """`old + (new - old) / count`, from the side that weighs more: a large other one must not round it away."""
+    return jnp.where(count < 2, new + (old - new) * (1 - 1 / count), old + (new - old) / count)
 
 
 def normalize(

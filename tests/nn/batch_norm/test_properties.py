@@ -3,6 +3,7 @@
 import chex
 import jax
 import numpy as np
+import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -153,6 +154,16 @@ def test_no_finite_batch_makes_statistics_that_are_not_finite(x, mask, stats, mo
 def test_with_momentum_0_the_batch_is_normalised_alike_in_inference(x, params, stats):
     y, after = train(params, stats, x, momentum=0.0, epsilon=1e-3)
     assert_allclose(infer(params, after, x, epsilon=1e-3), y, atol=5e-5)
+
+
+@pytest.mark.parametrize("old", [3.0, 1e4])
+def test_with_momentum_0_small_statistics_are_not_rounded_like_large_old_ones(old):
+    x = np.full((12, 1), -1.65625, np.float32)
+    x[0] = -1.59375
+    stats = BatchNormStats(np.full(1, old, np.float32), np.full(1, old, np.float32), np.float32(3))
+    after = update(stats, moments(x), momentum=0.0)
+    assert_allclose(after.mean, x.mean(0, np.float64), rtol=1e-6)
+    assert_allclose(after.var, x.var(0, np.float64), rtol=1e-6)
 
 
 @few
