@@ -19,6 +19,7 @@ from jbn.policies import History
 from jbn.runs.result import Best
 from jbn.runs.table import standing
 from jbn.search import Configs
+from jbn.task.losses import name_of
 from jbn.task.task import Task
 
 WEIGHTS = "best.npz"
@@ -109,7 +110,7 @@ def recorder(
             "model": task.model.name,
             "data": repr(task.data),
             "optimizer": task.problem.optimizer.name,
-            "loss": task.loss,
+            "loss": name_of(task.loss),
             "defaults": task.defaults(),
         },
         "epochs": epochs,

@@ -1,5 +1,6 @@
-"""Losses, by name."""
+"""Losses, by name or as a function of one's own."""
 
+import dataclasses
 from collections.abc import Callable, Mapping
 
 import jax
@@ -34,8 +35,32 @@ def accuracy(outputs: Float[Array, "rows outputs"], labels: Int[Array, " rows"])
 LOSSES: Mapping[str, Loss] = {"cross_entropy": cross_entropy}
 
 
-def loss(name: str) -> Loss:
-    """The loss of that name."""
-    if name not in LOSSES:
-        raise InputError(f"unknown loss {name!r}: {did_you_mean(name, LOSSES)}")
-    return LOSSES[name]
+def loss(chosen: str | Loss) -> Loss:
+    """The loss of that name, or the given function, whose result is checked wherever it is traced."""
+    if callable(chosen):
+        return _Checked(chosen)
+    if chosen not in LOSSES:
+        raise InputError(f"unknown loss {chosen!r}: {did_you_mean(chosen, LOSSES)}")
+    return LOSSES[chosen]
+
+
+def name_of(chosen: str | Loss) -> str:
+    """What people know the loss by."""
+    return chosen if isinstance(chosen, str) else getattr(chosen, "__name__", type(chosen).__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Checked:
+    """A function of the user's; equal, and so compiled once, where the functions are."""
+
+    function: Loss
+
+    def __call__(self, outputs: Array, labels: Array) -> Array:
+        values = self.function(outputs, labels)
+        shape, dtype = jnp.shape(values), jnp.result_type(values)
+        if shape != labels.shape or not jnp.issubdtype(dtype, jnp.floating):
+            raise InputError(
+                f"a loss must be one floating number a row, {list(labels.shape)} for a batch of {len(labels)} rows, "
+                f"but returned {dtype}{list(shape)}; leave the mean over the rows to jbn"
+            )
+        return values

@@ -15,7 +15,7 @@ from jbn.nn import normalizer
 from jbn.nn.model import HyperParameter, Model, check_values, settled
 from jbn.task import hyper as hyper_module
 from jbn.task.data import Data, Part
-from jbn.task.losses import loss
+from jbn.task.losses import Loss, loss
 from jbn.task.member import Problem, Rows
 from jbn.task.optimizers import Optimizer, named
 
@@ -40,7 +40,8 @@ class Task:
         model: three pure functions, e.g. `jbn.mlp()`.
         data: training, validation and test part, e.g. `jbn.data.digits()`.
         optimizer: "adam", "adamw", "lion", "rmsprop" or "sgd", or one of your own, made by `jbn.optimizer`.
-        loss: "cross_entropy".
+        loss: "cross_entropy", or a function `loss(outputs, labels) -> [rows]` of outputs `[rows, classes]` and class
+            numbers `[rows]`: pure, differentiable by JAX, one number a row, whose mean is minimised.
         augment: `augment(key, x) -> x` changes every training batch, with a new key each: features `[batch, ...]` as
             the model sees them, normalised. A pure function, traced into the program; members with the same batch
             size and seed index see the same.
@@ -58,7 +59,7 @@ class Task:
     model: Model
     data: Data
     optimizer: str | Optimizer = "adam"
-    loss: str = "cross_entropy"
+    loss: str | Loss = "cross_entropy"
     augment: Callable[..., Array] | None = None
     epochs: float = dataclasses.field(default=1.0, kw_only=True)
 

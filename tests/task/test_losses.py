@@ -1,3 +1,5 @@
+import functools
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -5,8 +7,9 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
+import jbn
 from jbn.errors import InputError
-from jbn.task.losses import LOSSES, accuracy, cross_entropy, loss
+from jbn.task.losses import LOSSES, accuracy, cross_entropy, loss, name_of
 
 ROWS, OUTPUTS = 6, 4
 LABELS = jnp.array([0, 3, 1, 1, 2, 0])
@@ -78,3 +81,58 @@ def test_losses_by_name():
 def test_an_unknown_loss_is_named_with_its_nearest():
     with pytest.raises(InputError, match="unknown loss 'crossentropy': did you mean 'cross_entropy'"):
         loss("crossentropy")
+
+
+def test_a_loss_may_be_any_function():
+    """The textbook's cross entropy, written by a user, trains the same members as the built-in one."""
+    own = history(
+        lambda outputs, labels: -jnp.take_along_axis(jax.nn.log_softmax(outputs), labels[:, None], 1)[:, 0]
+    )
+    assert_allclose(own.train_loss, history("cross_entropy").train_loss, rtol=2e-4)
+
+
+def test_a_loss_of_one_s_own_is_what_is_reported():
+    def brier(outputs, labels):
+        return jnp.sum((jax.nn.softmax(outputs) - jax.nn.one_hot(labels, outputs.shape[-1])) ** 2, axis=-1)
+
+    result = swept(brier)
+    x, y = jbn.data.digits().validation
+    shares = np.exp(log_softmax(np.asarray(result.winner.outputs(x))))
+    score = np.mean(np.sum((shares - np.eye(10)[y]) ** 2, axis=1))
+    assert_allclose(result.history.validation_loss[-1, result.winner.config_id], score, rtol=1e-4)
+    assert score < 0.45  # half of what equal shares for ten classes have
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (
+            lambda outputs, labels: jnp.mean(outputs),
+            r"one floating number a row, \[128\].*returned float32\[\]",
+        ),
+        (lambda outputs, labels: outputs, r"returned float32\[128, 10\]"),
+        (lambda outputs, labels: labels, r"returned int32\[128\]"),
+    ],
+)
+def test_a_loss_is_one_number_a_row(function, message):
+    with pytest.raises(InputError, match=message):
+        history(function)
+
+
+def test_what_a_loss_is_called():
+    def brier(outputs, labels):
+        return outputs[:, 0]
+
+    assert name_of("cross_entropy") == "cross_entropy"
+    assert name_of(brier) == "brier"
+    assert name_of(functools.partial(brier)) == "partial"
+
+
+def history(chosen):
+    return swept(chosen).history
+
+
+def swept(chosen):
+    task = jbn.Task(model=jbn.mlp(layers=1, hidden_units=16), data=jbn.data.digits(), loss=chosen)
+    configs = {"learning_rate": [0.01, 0.02], "batch_size": [128, 128]}
+    return jbn.sweep(task, configs, epochs=3, key=jax.random.key(0))
