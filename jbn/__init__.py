@@ -22,6 +22,9 @@ from jbn.search import log_uniform as log_uniform
 from jbn.search import reverse_log_uniform as reverse_log_uniform
 from jbn.search import uniform as uniform
 from jbn.task import data as data
+from jbn.task.losses import loss as loss
+from jbn.task.metrics import metric as metric
+from jbn.task.objectives import objective as objective
 from jbn.task.optimizers import Optimizer as Optimizer
 from jbn.task.own_optimizer import optimizer as optimizer
 from jbn.task.task import Task as Task

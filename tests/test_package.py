@@ -76,12 +76,14 @@ def test_the_readme_s_first_examples_run(tmp_path, monkeypatch, capsys):
     exec(compile(blocks("python")[1], "README.md", "exec"), names)  # goes on with the names of the first
     assert "validation_accuracy_standard_error" in capsys.readouterr().out
     exec(compile(blocks("python")[2], "README.md", "exec"), names)
+    assert "mean_absolute_error" in capsys.readouterr().out
+    exec(compile(blocks("python")[3], "README.md", "exec"), names)
     assert "width" in capsys.readouterr().out
 
 
 def test_the_readme_s_batch_norm_example_runs():
     names = {}
-    exec(compile(blocks("python")[3], "README.md", "exec"), names)
+    exec(compile(blocks("python")[4], "README.md", "exec"), names)
     assert names["y"].shape == (4, 16, 28, 28, 16)
 
 

@@ -75,7 +75,8 @@ def sweep(
 
     Without a spec it varies learning_rate, beta1, beta2, epsilon, layers, hidden_units, decay_rate and
     batch_size.
-    A spec may set configs, grid, epochs, seed, seeds, data, data_dir, out and a table [space],
+    A spec may set configs, grid, epochs, seed, seeds, data, data_dir, out, targets, loss, metrics, objective and a
+    table [space],
     e.g. learning_rate = {log_uniform = [1e-4, 1.0]}.
     """
     from jbn.cli.spec import resolve

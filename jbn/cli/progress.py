@@ -37,7 +37,7 @@ class _Bar(Display):
             total=state.segments,
             completed=state.segment,
             alive=f"{state.alive}/{state.members} alive",
-            best=f"best {_percent(state.best_accuracy)}",
+            best=f"best {_value(state)}",
             left=f"{_clock(state.seconds_left)} left",
         )
 
@@ -55,7 +55,7 @@ class _Lines(Display):
         self._last = now
         self._console.print(
             f"segment {state.segment}/{state.segments}  {state.alive}/{state.members} alive  "
-            f"best validation accuracy {_percent(state.best_accuracy)}  "
+            f"best validation {state.objective.metric.replace('_', ' ')} {_value(state)}  "
             f"{_clock(state.seconds)} elapsed  {_clock(state.seconds_left)} left",
             highlight=False,
             soft_wrap=True,
@@ -102,8 +102,10 @@ def interruptible(console: Console) -> Iterator[Interrupt]:
         signal.signal(signal.SIGINT, before)
 
 
-def _percent(share: float) -> str:
-    return "none yet" if math.isnan(share) else f"{share:.2%}"
+def _value(state: State) -> str:
+    if math.isnan(state.best):
+        return "none yet"
+    return f"{state.best:.2%}" if "accuracy" in state.objective.metric else f"{state.best:.4g}"
 
 
 def _clock(seconds: float | None) -> str:

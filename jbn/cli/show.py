@@ -1,5 +1,6 @@
 """The end of a sweep in words and a table."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -8,7 +9,6 @@ from rich.console import Console
 from rich.table import Table
 
 from jbn.runs.result import Best, Result
-from jbn.store import STANDARD_ERRORS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,11 +46,15 @@ def show_summary(console: Console, result: Result) -> None:
     )
 
 
-def show_winner(console: Console, best: Best, test_accuracy: float, *, seeds: int) -> None:
+def show_winner(console: Console, best: Best, test: Mapping[str, float], *, seeds: int) -> None:
     """The winner and how good it is on data that nothing was chosen by."""
     which = f" (seed index {best.seed}, the best of its {seeds})" if seeds > 1 else ""
+    shown = {name: value for name, value in test.items() if name != "loss" or len(test) == 1}
+    values = ", ".join(
+        f"test {name.replace('_', ' ')} {_digits(name, value)}" for name, value in shown.items()
+    )
     console.print(
-        f"winner: configuration {best.config_id}{which}, test accuracy {test_accuracy:.4f}",
+        f"winner: configuration {best.config_id}{which}, {values}",
         highlight=False,
         soft_wrap=True,
     )
@@ -58,7 +62,7 @@ def show_winner(console: Console, best: Best, test_accuracy: float, *, seeds: in
 
 def _table(rows: "pd.DataFrame", *, narrow: bool, stacked: bool) -> Table:
     """The rows; narrow: headings have a line a word; stacked: a standard error is below its mean."""
-    names = [name for name in rows.columns if name not in ("steps", *STANDARD_ERRORS)]
+    names = [name for name in rows.columns if name != "steps" and not name.endswith("_standard_error")]
     if rows.status.nunique() == 1:  # the summary below the table says it
         names.remove("status")
     table = Table(header_style="bold", box=None, padding=(0, 1, 0, 0))
@@ -73,8 +77,8 @@ def _table(rows: "pd.DataFrame", *, narrow: bool, stacked: bool) -> Table:
 
 def _heading(name: str, narrow: bool) -> str:
     """The name, in a narrow terminal with a line a word, so that the column is no wider than its numbers."""
-    short = {"config_id": "id", "validation_accuracy": "accuracy", "validation_loss": "loss"}
-    return short.get(name, name.replace("_", "\n") if narrow else name)
+    short = "id" if name == "config_id" else name.removeprefix("validation_")
+    return short.replace("_", "\n") if narrow else short
 
 
 def _cell(name: str, value: object, error: float, between: str) -> str:
@@ -83,12 +87,22 @@ def _cell(name: str, value: object, error: float, between: str) -> str:
         return str(value)
     if np.isnan(value):
         return "-"
+    number = _digits(name.removeprefix("validation_"), value)
+    return (
+        number if np.isnan(error) else f"{number}{between}{_digits(name.removeprefix('validation_'), error)}"
+    )
+
+
+def _digits(name: str, value: float) -> str:
+    """A number with as many digits as tell it from others of its name."""
     digits = {
-        "validation_accuracy": ".4f",
-        "validation_loss": ".3f",
+        "accuracy": ".4f",
+        "balanced_accuracy": ".4f",
+        "r2": ".4f",
         "beta1": ".5f",
         "beta2": ".5f",
         "epsilon": ".1e",
     }
-    number = format(value, digits.get(name, ".3g"))
-    return number if np.isnan(error) else f"{number}{between}{error:{digits[name]}}"
+    if name == "loss" and abs(value) < 1000:
+        return f"{value:.3f}"
+    return format(value, digits.get(name, ".3g"))

@@ -23,6 +23,10 @@ class Spec:
         seed: of the split, the search and the training.
         seeds: seed indices that every configuration is trained with.
         out: folder of the run.
+        targets: what y of an `.npz` file is, "classes" or "numbers".
+        loss: what is minimised.
+        metrics: what to judge by besides.
+        objective: by which of these configurations are compared.
         space: what varies.
     """
 
@@ -34,6 +38,10 @@ class Spec:
     seed: int = 0
     seeds: int = 1
     out: str | None = None
+    targets: str = "classes"
+    loss: str | None = None
+    metrics: tuple[str, ...] | None = None
+    objective: str | None = None
     space: Space | None = None
 
 
@@ -49,6 +57,10 @@ _KINDS: Mapping[str, _Kind] = {
     "data": _Kind((str,), "a text"),
     "data_dir": _Kind((str,), "a text"),
     "out": _Kind((str,), "a text"),
+    "targets": _Kind((str,), "a text"),
+    "loss": _Kind((str,), "a text"),
+    "metrics": _Kind((list,), "a list of texts"),
+    "objective": _Kind((str,), "a text"),
     "configs": _Kind((int,), "a whole number of at least 1", 1),
     "grid": _Kind((int,), "a whole number of at least 1", 1),
     "epochs": _Kind((int,), "a whole number of at least 1", 1),
@@ -80,6 +92,8 @@ def resolve(path: Path | None, options: Mapping[str, Any]) -> Spec:
     for name, value in values.items():
         _check(name, value, f"--{name.replace('_', '-')}" if name in given else f"{name} in {str(path)!r}")
     space = values.pop("space", None)
+    if "metrics" in values:
+        values["metrics"] = tuple(values["metrics"])
     return Spec(**values, space=None if space is None else Space.from_spec(space))
 
 

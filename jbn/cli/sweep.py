@@ -51,8 +51,10 @@ def run(spec: Spec, console: Console, how: How) -> int:
     """
     out = spec.out or default_folder(spec.data)
     store.check_free(out)
-    data = jbn.data.load(spec.data, data_dir=spec.data_dir, seed=spec.seed)
-    task = jbn.Task(model=jbn.mlp(), data=data)
+    data = jbn.data.load(spec.data, data_dir=spec.data_dir, targets=spec.targets, seed=spec.seed)
+    task = jbn.Task(
+        model=jbn.mlp(), data=data, loss=spec.loss, metrics=spec.metrics, objective=spec.objective
+    )
     configs = draw(spec, data)
     task.check(configs)
     if how.cache:
@@ -141,7 +143,7 @@ def _show(result: Result, out: str, console: Console) -> int:
             "every configuration diverged: lower the learning rates", highlight=False, soft_wrap=True
         )
     elif not result.interrupted:
-        show_winner(console, result.winner, result.test_accuracy, seeds=result.seeds)
+        show_winner(console, result.winner, result.test, seeds=result.seeds)
     console.print(f"written to {out}", highlight=False, soft_wrap=True)
     if result.interrupted:
         console.print(

@@ -71,7 +71,7 @@ class Engine:
     def advance(self, epoch: int, alive: np.ndarray) -> Segment:
         """Trains every live member for one epoch and evaluates it: one of `segments`."""
         with contextlib.closing(self.segments(epoch, epoch + 1, alive)) as segments:
-            return next(segments, _nothing(self.members))
+            return next(segments, self._nothing())
 
     def segments(self, first: int, until: int, alive: np.ndarray) -> Generator[Segment, None, None]:
         """Trains every live member for some epochs and evaluates it after each; chunks may run ahead.
@@ -140,7 +140,7 @@ class Engine:
             if outcome.error is not None:
                 self._start_again(schedule, reached, outcome.turn, outcome.error)
                 continue
-            self._enter(found.setdefault(outcome.segment, _nothing(self.members)), outcome)
+            self._enter(found.setdefault(outcome.segment, self._nothing()), outcome)
             reached[outcome.turn] = outcome.segment + 1
             if outcome.last:
                 del reached[outcome.turn]
@@ -150,6 +150,11 @@ class Engine:
         for part, slots, own in zip(outcome.turn.chunk.parts, outcome.live, outcome.results, strict=True):
             members = part.members[slots]
             jax.tree.map(lambda target, values, at=members: target.__setitem__(at, values), whole, own)
+
+    def _nothing(self) -> Segment:
+        """A segment in which no member took part."""
+        validation = {name: np.full(self.members, np.nan) for name in self._task.problem.measured}
+        return Segment(Metrics(np.full(self.members, np.nan), validation), np.zeros(self.members, np.int64))
 
     def _start_again(
         self, schedule: Schedule, reached: dict[Turn, int], turn: Turn, error: Exception
@@ -207,12 +212,6 @@ def _still_live(live: Sequence[np.ndarray], results: Sequence[Segment]) -> list[
         own[np.isfinite(part.metrics.train_loss) & np.isfinite(part.metrics.validation_loss)]
         for own, part in zip(live, results, strict=True)
     ]
-
-
-def _nothing(members: int) -> Segment:
-    """A segment in which no member took part."""
-    metrics = Metrics(*(np.full(members, np.nan) for _ in Metrics._fields))
-    return Segment(metrics, np.zeros(members, np.int64))
 
 
 def _corner(array: np.ndarray, spec: jax.ShapeDtypeStruct) -> np.ndarray:

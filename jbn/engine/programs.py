@@ -84,7 +84,7 @@ def train_program(
 
 @functools.lru_cache(maxsize=256)
 def evaluate_program(problem: Problem, structures: tuple[Structure, ...], tile: int) -> Callable[..., Any]:
-    """`evaluate(models, traced, live, rows) -> ((losses, accuracies), ...)`, one entry a slot.
+    """`evaluate(models, traced, live, rows) -> ({"loss": losses, ...}, ...)`, one entry a slot.
 
     `models` are pairs of parameters and running statistics. It does not depend on the batch size.
     """
@@ -94,13 +94,14 @@ def evaluate_program(problem: Problem, structures: tuple[Structure, ...], tile: 
         traced: tuple[Traced, ...],
         live: tuple[Live, ...],
         rows: Rows,
-    ) -> tuple[tuple[Float[Array, " slots"], Float[Array, " slots"]], ...]:
+    ) -> tuple[dict[str, Float[Array, " slots"]], ...]:
         def cohort(structure: Structure, model: tuple[PyTree, PyTree], numbers: Traced, live: Live) -> Any:
             def one(state: None, own: tuple[tuple[PyTree, PyTree], Traced]) -> tuple[None, PyTree]:
                 (params, stats), traced = own
                 return None, members.evaluate(problem, bind(structure, traced), params, stats, rows)
 
-            return over_tiles(one, None, (model, numbers), (_unknown(live), _unknown(live)), live, tile)[1]
+            unknown = {name: _unknown(live) for name in problem.measured}
+            return over_tiles(one, None, (model, numbers), unknown, live, tile)[1]
 
         return tuple(cohort(*own) for own in zip(structures, models, traced, live, strict=True))
 

@@ -134,7 +134,7 @@ class Trainer:
         populations, losses = programs.train(populations, traced, live, rows, keys.noise)
         judged = programs.evaluate(_models(populations), traced, live, validation)
         parts = zip(losses, judged, populations, slots, strict=True)
-        results = [_on_host(Segment(Metrics(loss, *both), p.step), own) for loss, both, p, own in parts]
+        results = [_on_host(Segment(Metrics(loss, own), p.step), at) for loss, own, p, at in parts]
         chunk.populations = jax.tree.map(np.array, populations) if self._waits else populations
         return results
 
@@ -162,7 +162,7 @@ _EPOCH = jax.ShapeDtypeStruct((), np.int32)
 @jax.jit
 def _shuffle(rows: Rows, key: PRNGKeyArray, epoch: Int[Array, ""]) -> Rows:
     place = order(key, epoch, rows.y.shape[0])
-    return Rows(rows.x[place], rows.y[place])
+    return rows._replace(x=rows.x[place], y=rows.y[place])
 
 
 def _gone(populations: PyTree) -> bool:

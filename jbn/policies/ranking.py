@@ -5,12 +5,12 @@ from jaxtyping import Bool, Float, Int
 
 
 def rank(
-    accuracy: Float[np.ndarray, " rows"], loss: Float[np.ndarray, " rows"], usable: Bool[np.ndarray, " rows"]
+    scores: Float[np.ndarray, " rows"], loss: Float[np.ndarray, " rows"], usable: Bool[np.ndarray, " rows"]
 ) -> Int[np.ndarray, " rows"]:
-    """Indices, best first: highest validation accuracy, ties by lowest validation loss, then by index.
+    """Indices, best first: highest score, ties by lowest validation loss, then by index.
 
     Args:
-        accuracy: validation accuracy of the last segment.
+        scores: the objective, higher is better.
         loss: validation loss of the last segment.
         usable: rows that may win; all others (diverged ones) come after them, by index.
 
@@ -18,6 +18,6 @@ def rank(
     >>> rank(np.array([0.5, 0.9, 0.9]), np.array([1.0, 0.4, 0.3]), np.array([True, True, True])).tolist()
     [2, 1, 0]
     """
-    kept = np.where(usable, np.nan_to_num(-accuracy, nan=np.inf), np.inf)
+    kept = np.where(usable, np.nan_to_num(-scores, nan=np.inf), np.inf)
     tie = np.where(usable, np.nan_to_num(loss, nan=np.inf), np.inf)
     return np.lexsort((np.arange(len(kept)), tie, kept, ~usable))

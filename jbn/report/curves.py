@@ -44,12 +44,12 @@ _STYLE = {
 def learning_curves(folder: str | os.PathLike[str], path: str | os.PathLike[str]) -> None:
     """Draw how every configuration of a sweep learned, and what its learning rate made of it, as a PNG.
 
-    Left: validation accuracy (the mean over the seeds) against epoch, a line per configuration, coloured by
-    learning rate, the better the stronger, the best one black (with several seeds in a band of one standard
-    error of its mean), diverged ones dashed up to a cross where they ended. Right: the last validation
-    accuracy against learning rate, if at least two were tried; the strip at its foot is the key to the
-    colours. Accuracies are placed by the logarithm of their error, so that good configurations are told apart
-    and bad ones stay in view.
+    Left: the metric that configurations are ranked by, by default validation accuracy (the mean over the seeds),
+    against epoch, a line per configuration, coloured by learning rate, the better the stronger, the best one black
+    (with several seeds in a band of one standard error of its mean), diverged ones dashed up to a cross where they
+    ended. Right: what each ended at against learning rate, if at least two were tried; the strip at its foot is the
+    key to the colours. Accuracies are placed by the logarithm of their error, losses by their own where all are
+    above 0, so that good configurations are told apart and bad ones stay in view.
 
     Args:
         folder: The folder of a sweep; it may be running.
@@ -107,7 +107,7 @@ def _figure(record: Record) -> "Figure":
         _draw_final(axes[1], sweep, rate, colours)
         _draw_key(axes[1], scale)
     _draw_curves(axes[0], sweep, colours)
-    _set_accuracy_axis(axes[0], sweep)
+    _set_metric_axis(axes[0], sweep)
     figure.legend(loc="outside lower center", ncols=3, frameon=False)
     return figure
 
@@ -124,6 +124,35 @@ def _colour_scale(rate: FloatArray) -> "ScalarMappable":
     return ScalarMappable(LogNorm(low / margin, high * margin), colours)
 
 
+def _set_metric_axis(axes: "Axes", sweep: Measured) -> None:
+    axes.set_ylabel(f"validation {sweep.metric.replace('_', ' ')}")
+    if "accuracy" in sweep.metric:
+        _set_accuracy_axis(axes, sweep)
+        return
+    values = np.concatenate([sweep.curves.ravel(), sweep.final, _band(sweep).ravel()])
+    values = values[np.isfinite(values)]
+    if not sweep.maximize and values.min() > 0:
+        axes.set_yscale("log")
+        # the few that began far worse than others leave through the top, or they would press all others flat
+        high = max(np.nanquantile(values, 0.95), np.nanquantile(sweep.final, 0.95))
+        margin = (high / values.min()) ** 0.05 * 1.01
+        _set_log_ticks(axes, values.min() / margin, high * margin)
+    elif sweep.maximize:  # what is as bad as nothing learned, or worse, is below the axis
+        low = max(values.min(), min(0.0, float(np.nanmedian(sweep.final))))
+        margin = 0.05 * (values.max() - low) or 0.5
+        axes.set_ylim(low - margin, values.max() + margin)
+
+
+def _set_log_ticks(axes: "Axes", low: float, high: float) -> None:
+    from matplotlib.ticker import LogLocator, MaxNLocator
+
+    locator = LogLocator(subs=(1.0, 2.0, 5.0)) if high > 20 * low else MaxNLocator(6, steps=[1, 2, 5, 10])
+    ticks = [tick for tick in locator.tick_values(low, high) if low <= tick <= high]
+    axes.set_ylim(low, high)
+    axes.set_yticks(ticks, [f"{tick:.6g}" for tick in ticks])
+    axes.minorticks_off()
+
+
 def _set_accuracy_axis(axes: "Axes", sweep: Measured) -> None:
     accuracy = np.append(sweep.curves, sweep.final)
     scale = AccuracyScale.of(accuracy)
@@ -133,7 +162,6 @@ def _set_accuracy_axis(axes: "Axes", sweep: Measured) -> None:
     axes.set_ylim(low, high)
     axes.set_yticks(ticks, [f"{tick:.6g}" for tick in ticks])
     axes.minorticks_off()
-    axes.set_ylabel("validation accuracy")
 
 
 def _draw_curves(axes: "Axes", sweep: Measured, colours: Any) -> None:
@@ -142,7 +170,7 @@ def _draw_curves(axes: "Axes", sweep: Measured, colours: Any) -> None:
     last = sweep.curves.shape[1]
     epochs = np.arange(1, last + 1)
     lines = [np.column_stack([epochs, curve])[np.isfinite(curve)] for curve in sweep.curves]
-    drawn = [row for row in np.argsort(sweep.final) if len(lines[row])]  # the best on top
+    drawn = [row for row in sweep.worst_first if len(lines[row])]  # the best on top
     well = [row for row in drawn if not sweep.diverged[row]]
     lost = [row for row in drawn if sweep.diverged[row]]
     strength = np.exp(-np.arange(len(well))[::-1] / 24)  # the first two dozen stand out
@@ -184,7 +212,8 @@ def _add_best(axes: "Axes", sweep: Measured, lines: list[FloatArray]) -> None:
 
     if sweep.best is not None:
         halo = [Stroke(linewidth=3, foreground="white"), Normal()]
-        label = f"best: configuration {sweep.config_id[sweep.best]}, accuracy {sweep.final[sweep.best]:.4g}"
+        metric = sweep.metric.replace("_", " ")
+        label = f"best: configuration {sweep.config_id[sweep.best]}, {metric} {sweep.final[sweep.best]:.4g}"
         mark: dict[str, Any] = {"marker": "o", "markevery": [-1], "markersize": 3.5}
         axes.plot(*lines[sweep.best].T, color=_BEST, linewidth=1.4, path_effects=halo, label=label, **mark)
     if sweep.diverged.any():
@@ -212,21 +241,21 @@ def _band(sweep: Measured) -> FloatArray:
     if sweep.best is None:
         return np.full((2, sweep.curves.shape[1]), np.nan)
     mean, error = sweep.curves[sweep.best], sweep.standard_error[sweep.best]
-    return np.array([mean - error, mean + error])  # of numbers from 0 to 1 it never leaves 0 to 1
+    return np.array([mean - error, mean + error])  # of accuracies it never leaves 0 to 1
 
 
 def _draw_final(axes: "Axes", sweep: Measured, rate: FloatArray, colours: Any) -> None:
-    well = [row for row in np.argsort(sweep.final) if not sweep.diverged[row]]
+    well = [row for row in sweep.worst_first if not sweep.diverged[row]]
     axes.set_xscale("log")
     axes.scatter(rate[well], sweep.final[well], s=9, c=colours[well], edgecolors="white", linewidths=0.25)
-    # A diverged configuration need have no accuracy: its mark is at its learning rate, below all accuracies.
+    # A diverged configuration need have no value: its mark is at its learning rate, below all others.
     lost = rate[sweep.diverged]
     foot: dict[str, Any] = {"transform": axes.get_xaxis_transform(), "zorder": 3}
     axes.scatter(lost, np.full(len(lost), 0.045), s=12, c=_LOST, marker="x", linewidths=0.8, **foot)
     if sweep.best is not None:
         axes.scatter(rate[sweep.best], sweep.final[sweep.best], s=50, facecolors="none", edgecolors=_BEST)
     axes.set_xlabel("learning rate (strip: colour of the curves)")
-    axes.set_title("after the last epoch of each")
+    axes.set_title("after the last epoch of each" if sweep.plain else "smoothed or best, as ranked")
 
 
 def _draw_key(axes: "Axes", scale: "ScalarMappable") -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from jbn.errors import InputError
-from jbn.store import Record
+from jbn.store import Record, column
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,10 +20,13 @@ class Measured(NamedTuple):
     Attributes:
         config_id: Int64 [configurations].
         status: Strings [configurations].
-        curves: Validation accuracies [configurations, segments], the mean over the seeds; NaN where there is
-            none.
+        metric: Name of the metric that configurations are ranked by.
+        maximize: Whether more of it is better.
+        plain: Whether they are ranked by its last value as it is, not smoothed or the best so far.
+        curves: The metric on the validation part [configurations, segments], the mean over the seeds; NaN where
+            there is none.
         standard_error: Of these means [configurations, segments]; NaN where there are fewer than two seeds.
-        final: Validation accuracies [configurations] of the last segment; NaN where there is none.
+        final: What configurations are ranked by [configurations]; NaN where there is none.
         learning_rate: [configurations], NaN where a configuration has none above 0; None if fewer than two
             different ones were tried.
         best: The row of the best configuration, None if all have diverged.
@@ -31,6 +34,9 @@ class Measured(NamedTuple):
 
     config_id: npt.NDArray[np.int64]
     status: npt.NDArray[Any]
+    metric: str
+    maximize: bool
+    plain: bool
     curves: FloatArray
     standard_error: FloatArray
     final: FloatArray
@@ -42,42 +48,49 @@ class Measured(NamedTuple):
         """Which configurations have diverged, [configurations]."""
         return self.status == "diverged"
 
+    @property
+    def worst_first(self) -> npt.NDArray[np.int64]:
+        """The rows in the order of `final`, the best last."""
+        return np.argsort(self.final if self.maximize else -self.final)
+
 
 def measured(record: Record) -> Measured:
     """The arrays of a record.
 
     Raises:
-        InputError: No segment with a validation accuracy has been written yet.
+        InputError: No segment with the metric has been written yet.
 
     >>> import tempfile
     >>> from jbn.store import SegmentRows, create, read
     >>> folder, two = tempfile.mkdtemp(), np.arange(2)
     >>> with create(folder, settings={}, configs={"learning_rate": np.array([0.1, 1.0])}, seeds=1) as store:
-    ...     store.write_segment(0, SegmentRows(two, 0 * two, two, two, two, np.array([0.5, 0.75])))
+    ...     store.write_segment(0, SegmentRows(two, 0 * two, two, two, {"loss": two, "accuracy": two / 2}))
     >>> measured(read(folder)).best
     1
     """
-    table = record.configurations
-    accuracy, loss = (
-        _by_segment(record, name, "mean") for name in ("validation_accuracy", "validation_loss")
-    )
-    if not np.isfinite(accuracy).any():
+    table, objective = record.configurations, record.objective
+    name = column(objective["metric"])
+    curves, loss = (_by_segment(record, own, "mean") for own in (name, "validation_loss"))
+    if not np.isfinite(curves).any():
         raise InputError(
-            "a picture needs at least one segment with a validation accuracy, and the sweep has none yet; "
+            f"a picture needs at least one segment with a {name.replace('_', ' ')}, and the sweep has none yet; "
             "ask again when its first segment is done"
         )
     final = table.assign(  # the table wins: it is what the run itself ranks by
-        validation_accuracy=table["validation_accuracy"].fillna(_last(accuracy, table)),
+        objective=table["objective"].fillna(_last(curves, table)),
         validation_loss=table["validation_loss"].fillna(_last(loss, table)),
     )
     return Measured(
         config_id=table["config_id"].to_numpy(np.int64),
         status=table["status"].to_numpy(object),
-        curves=accuracy,
-        standard_error=_by_segment(record, "validation_accuracy", "sem"),
-        final=final["validation_accuracy"].to_numpy(np.float64),
+        metric=objective["metric"],
+        maximize=objective["maximize"],
+        plain=objective["smoothing"] == 0 and objective["over"] == "last",
+        curves=curves,
+        standard_error=_by_segment(record, name, "sem"),
+        final=final["objective"].to_numpy(np.float64),
         learning_rate=_learning_rate(table),
-        best=_best(final),
+        best=_best(final, objective["maximize"]),
     )
 
 
@@ -104,10 +117,10 @@ def _learning_rate(table: "pd.DataFrame") -> FloatArray | None:
     return rates if len(np.unique(rates[~np.isnan(rates)])) > 1 else None
 
 
-def _best(table: "pd.DataFrame") -> int | None:
+def _best(table: "pd.DataFrame", maximize: bool) -> int | None:
     ranked = table["status"].isin(("running", "done", "stopped"))
-    able = table[ranked & table["validation_accuracy"].notna()]
+    able = table[ranked & table["objective"].notna()]
     order = able.sort_values(
-        ["validation_accuracy", "validation_loss", "config_id"], ascending=[False, True, True]
+        ["objective", "validation_loss", "config_id"], ascending=[not maximize, True, True]
     )
     return int(order.index[0]) if len(order) else None

@@ -13,9 +13,10 @@ FORMATS = ("csv",)
 def export_table(folder: str | os.PathLike[str], path: str | os.PathLike[str], *, to: str = "csv") -> None:
     """Writes the table of a run: one row per configuration, best first.
 
-    Columns: `config_id`, each hyper-parameter by its name, `status`, `validation_accuracy`, `validation_loss` (of
-    the last segment), `steps`; with several seed indices also `validation_accuracy_standard_error` and
-    `validation_loss_standard_error`. Numbers are written so that reading them gives the same numbers.
+    Columns: `config_id`, each hyper-parameter by its name, `status`, the metrics on the validation part (by default
+    `validation_accuracy`) and `validation_loss` after the last segment, `steps`; with several seed indices also
+    `validation_loss_standard_error` and the like; and `objective` where that is more than one of these. Numbers are
+    written so that reading them gives the same numbers.
 
     Args:
         folder: of the run.
@@ -28,14 +29,13 @@ def export_table(folder: str | os.PathLike[str], path: str | os.PathLike[str], *
     if to not in FORMATS:
         raise InputError(f"unknown format {to!r}: {did_you_mean(to, FORMATS)}")
     run = store.read(folder)
-    table = ranked(run.configurations)
-    hypers = [name for name in table.columns if name not in (*_FIRST, *_LAST, *store.STANDARD_ERRORS)]
-    errors = store.STANDARD_ERRORS if run.settings["seeds"] > 1 else ()
+    table = ranked(run.configurations, maximize=run.objective["maximize"])
+    metrics = [store.column(name) for name in run.measured]
+    errors = [store.standard_error(name) for name in run.measured] if run.settings["seeds"] > 1 else []
+    own = [] if run.objective["smoothing"] == 0 and run.objective["over"] == "last" else ["objective"]
     try:
-        table[[*_FIRST, *hypers, *_LAST, *errors]].to_csv(path, index=False)
+        table[["config_id", *run.hypers, "status", *metrics, "steps", *errors, *own]].to_csv(
+            path, index=False
+        )
     except OSError as error:
         raise InputError(f"cannot write {str(Path(path))!r}: {error.strerror or error}") from error
-
-
-_FIRST = ("config_id",)
-_LAST = ("status", "validation_accuracy", "validation_loss", "steps")

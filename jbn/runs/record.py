@@ -19,7 +19,6 @@ from jbn.policies import History
 from jbn.runs.result import Best
 from jbn.runs.table import standing
 from jbn.search import Configs
-from jbn.task.losses import name_of
 from jbn.task.task import Task
 
 WEIGHTS = "best.npz"
@@ -33,7 +32,12 @@ class Recorder:
         """Called after every segment."""
 
     def finish(
-        self, history: History, timings: Timings, seconds: float, winner: Best | None, test_accuracy: float
+        self,
+        history: History,
+        timings: Timings,
+        seconds: float,
+        winner: Best | None,
+        test: Mapping[str, float],
     ) -> None:
         """Called once, at the end."""
 
@@ -53,14 +57,18 @@ class _Folder(Recorder):
             seed=took_part % seeds,
             steps=history.steps[index][took_part],
             train_loss=history.train_loss[index][took_part],
-            validation_loss=history.validation_loss[index][took_part],
-            validation_accuracy=history.validation_accuracy[index][took_part],
+            validation={name: curve[index][took_part] for name, curve in history.validation.items()},
         )
         self._store.write_segment(index, rows)
         self._table(history)
 
     def finish(
-        self, history: History, timings: Timings, seconds: float, winner: Best | None, test_accuracy: float
+        self,
+        history: History,
+        timings: Timings,
+        seconds: float,
+        winner: Best | None,
+        test: Mapping[str, float],
     ) -> None:
         """Writes the final table, the winner's weights and what it took."""
         self._table(history)
@@ -76,7 +84,8 @@ class _Folder(Recorder):
         )
         self._store.write_settings(
             winner=chosen,
-            test_accuracy=None if winner is None else test_accuracy,
+            test=test,
+            test_accuracy=test.get("accuracy"),
             segments=len(history.steps),
             seconds=seconds,
             timings=timings._asdict(),
@@ -86,7 +95,7 @@ class _Folder(Recorder):
     def _table(self, history: History) -> None:
         now = standing(history, self._seeds)
         ids = np.arange(len(now.status))
-        self._store.write_table(ids, **now._asdict())
+        self._store.write_table(ids, now.status, now.steps, now.columns())
 
 
 @contextlib.contextmanager
@@ -110,9 +119,10 @@ def recorder(
             "model": task.model.name,
             "data": repr(task.data),
             "optimizer": task.problem.optimizer.name,
-            "loss": name_of(task.loss),
+            "loss": task.problem.loss.name,
             "defaults": task.defaults(),
         },
+        "objective": task.judged_by._asdict(),
         "epochs": epochs,
         "key": np.asarray(jax.random.key_data(key)).tolist(),
         "space": None if configs.space is None else configs.space.to_spec(),
@@ -122,7 +132,9 @@ def recorder(
         "started": _now(),
         **(settings or {}),
     }
-    with store.create(out, settings=about, configs=configs, seeds=seeds) as own:
+    with store.create(
+        out, settings=about, configs=configs, seeds=seeds, measured=task.problem.measured
+    ) as own:
         yield _Folder(Path(out), own, seeds)
 
 

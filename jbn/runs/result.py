@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -16,8 +17,10 @@ from jbn.nn.normalizer import Normalizer
 from jbn.policies import History, rank
 from jbn.runs.table import Standing, ranked, standing
 from jbn.search import Configs
-from jbn.store import STANDARD_ERRORS
-from jbn.task.member import Problem, infer
+from jbn.store import column, standard_error
+from jbn.task.member import Problem, Rows, evaluate, in_data_unit, infer
+from jbn.task.metrics import predicted
+from jbn.task.objectives import last
 from jbn.task.task import Task
 
 if TYPE_CHECKING:
@@ -36,6 +39,8 @@ class Best:
         stats: its running statistics, without padding, of the last segment.
         normalizer: what its input features are normalised with.
         problem: model, optimiser and loss.
+        unit: what the targets were standardised with, where they are numbers.
+        classes: how many there are; None where the targets are numbers.
     """
 
     config_id: int
@@ -45,18 +50,41 @@ class Best:
     stats: PyTree
     normalizer: Normalizer = dataclasses.field(repr=False)
     problem: Problem = dataclasses.field(repr=False)
+    unit: Normalizer | None = dataclasses.field(default=None, repr=False)
+    classes: int | None = None
 
     def outputs(self, x: Num[Array | np.ndarray, "rows *features"]) -> Float[Array, "rows outputs"]:
-        """What the network puts out for features as they are in the data, not normalised."""
+        """What the network puts out for features as they are in the data, not normalised; numbers standardised."""
         return self._outputs(self.params, self.stats, self.normalizer.apply(x))
 
-    def predict(self, x: Num[Array | np.ndarray, "rows *features"]) -> Int[Array, " rows"]:
-        """The class of every row."""
-        return jnp.argmax(self.outputs(x), axis=-1)
+    def predict(self, x: Num[Array | np.ndarray, "rows *features"]) -> Num[Array, "rows *numbers"]:
+        """The class of every row; or its numbers, in the unit of the data, `[rows]` where there is one a row."""
+        outputs = self.outputs(x)
+        outputs = outputs[:, 0] if outputs.shape[1] == 1 else outputs
+        if self.classes is None:
+            return in_data_unit(outputs, self.unit)
+        return predicted(outputs)
+
+    def evaluate(
+        self, x: Num[Array | np.ndarray, "rows *features"], y: Num[Array | np.ndarray, "rows *numbers"]
+    ) -> dict[str, float]:
+        """The loss and every metric of the task for features and targets as they are in the data."""
+        targets: Any = np.asarray(y)
+        if self.unit is not None:
+            targets = self.unit.apply(targets.reshape(len(targets), -1)).reshape(targets.shape)
+        rows = Rows(
+            self.normalizer.apply(x), jnp.asarray(targets, jnp.int32 if self.classes else float), self.unit
+        )
+        measured = self._evaluate(self.params, self.stats, rows)
+        return {name: float(measured[name]) for name in self.problem.measured}
 
     def accuracy(self, x: Num[Array | np.ndarray, "rows *features"], y: Int[np.ndarray, " rows"]) -> float:
         """Share of the rows whose class is right."""
         return float(np.mean(np.asarray(self.predict(x)) == y))
+
+    @functools.cached_property
+    def _evaluate(self) -> Any:
+        return jax.jit(functools.partial(evaluate, self.problem, self.config))
 
     @functools.cached_property
     def _outputs(self) -> Any:
@@ -70,13 +98,14 @@ class Result:
     Args:
         task: what was trained.
         configs: the configurations, names to arrays.
-        history: losses and accuracy of every member after every segment.
+        history: losses and metrics of every member after every segment.
         seeds: seed indices of every configuration; member = configuration * seeds + seed.
         timings: what tracing and compiling took.
         seconds: wall-clock time of the sweep.
         interrupted: it was stopped before its last segment.
         winner: the best member; None if all diverged.
-        test_accuracy: of the winner, on the test part, which nothing is selected on; NaN without a winner.
+        test: loss and metrics of the winner by name, on the test part, which nothing is selected on; empty without
+            a winner.
         run_seconds: how long compiled programs ran, all workers together.
         forecast: what was expected of the plan; None where nobody asked.
     """
@@ -89,7 +118,7 @@ class Result:
     seconds: float
     interrupted: bool
     winner: Best | None = dataclasses.field(repr=False)
-    test_accuracy: float
+    test: Mapping[str, float]
     run_seconds: float = 0.0
     forecast: Forecast | None = dataclasses.field(default=None, repr=False)
 
@@ -100,17 +129,23 @@ class Result:
 
     @property
     def scores(self) -> Float[np.ndarray, " configurations"]:
-        """Higher is better: validation accuracy of the last segment, NaN where diverged."""
-        return self.standing.validation_accuracy
+        """The objective, higher is better, by default the last validation accuracy; NaN where diverged."""
+        return self.standing.scores
+
+    @property
+    def test_accuracy(self) -> float:
+        """The winner's accuracy on the test part, where it is one of the task's metrics; NaN without a winner."""
+        return self.test.get("accuracy", float("nan"))
 
     def table(self) -> "pd.DataFrame":
         """One row per configuration, best first: `config_id`, hyper-parameters, status, metrics, steps.
 
-        With several seed indices the metrics are means over them, and the columns
-        `validation_accuracy_standard_error` and `validation_loss_standard_error` follow: what the means would
-        scatter by if the sweep were run again with other seeds, `std(ddof=1) / sqrt(seeds)`.
+        With several seed indices the metrics are means over them, and columns like
+        `validation_loss_standard_error` follow: what the means would scatter by if the sweep were run again with
+        other seeds, `std(ddof=1) / sqrt(seeds)`. An objective that is more than a metric of the last segment has a
+        column of its own, `objective`.
 
-        Ties in validation accuracy are broken by validation loss, then by `config_id`.
+        Ties in the objective are broken by validation loss, then by `config_id`.
         """
         import pandas as pd
 
@@ -119,16 +154,19 @@ class Result:
             "config_id": np.arange(self.configs.count),
             **self.configs,
             "status": now.status,
-            "validation_accuracy": now.validation_accuracy,
-            "validation_loss": now.validation_loss,
+            **{column(name): values for name, values in now.validation.items()},
             "steps": now.steps,
         }
         if self.seeds > 1:
-            columns |= {name: getattr(now, name) for name in STANDARD_ERRORS}
-        return ranked(pd.DataFrame(columns))
+            columns |= {standard_error(name): values for name, values in now.standard_errors.items()}
+        judged_by = self.history.objective
+        table = ranked(
+            pd.DataFrame(columns | {"objective": now.objective}), maximize=bool(judged_by.maximize)
+        )
+        return table.drop(columns="objective") if judged_by.plain else table
 
     def best(self) -> Best:
-        """The winner: highest validation accuracy, ties by validation loss, then by `config_id`.
+        """The winner: best by the objective, ties by validation loss, then by `config_id`.
 
         Raises:
             InputError: every configuration diverged.
@@ -147,11 +185,7 @@ def best_member(history: History, seeds: int) -> int | None:
     usable = now.status != "diverged"
     if not usable.any():
         return None
-    config = int(rank(now.validation_accuracy, now.validation_loss, usable)[0])
+    config = int(rank(now.scores, now.validation["loss"], usable)[0])
     own = slice(config * seeds, (config + 1) * seeds)
-    alone = standing(
-        history._replace(**{name: getattr(history, name)[..., own] for name in History._fields}), 1
-    )
-    return config * seeds + int(
-        rank(alone.validation_accuracy, alone.validation_loss, np.ones(seeds, bool))[0]
-    )
+    losses = last(history.validation_loss[:, own])
+    return config * seeds + int(rank(history.scores[own], losses, np.ones(seeds, bool))[0])

@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from jbn.policies import DIVERGED, DONE, RUNNING, STOPPED, History, Policy, watc
 from jbn.runs.record import Recorder, recorder
 from jbn.runs.result import Best, Result, best_member
 from jbn.search import Configs
+from jbn.task.objectives import Objective
 from jbn.task.task import Task
 
 
@@ -36,7 +37,8 @@ class Progress:
         segments: segments in all.
         alive: members still running.
         members: members in all.
-        best_accuracy: best validation accuracy so far; NaN if all diverged.
+        objective: what configurations are compared by.
+        best: the best of it now; NaN if all diverged.
         seconds: wall-clock time so far.
         seconds_left: expected; None until there is something to expect it from.
     """
@@ -45,7 +47,8 @@ class Progress:
     segments: int
     alive: int
     members: int
-    best_accuracy: float
+    objective: Objective
+    best: float
     seconds: float
     seconds_left: float | None
 
@@ -125,12 +128,12 @@ def sweep(
         )
         engine = Engine(task, columns, layout, key=key, seeds=seeds, workers=crew)
         loop = _Loop(engine, record, epochs, seeds, policy or watch, jax.random.fold_in(key, _POLICY), start)
-        history = loop.run(on_segment)
+        empty = empty_history(engine.members, task.problem.measured, task.judged_by)
+        history = loop.run(empty, on_segment)
         winner = _winner(task, columns, engine, history, seeds)
-        test = task.data.test
-        test_accuracy = float("nan") if winner is None else winner.accuracy(test.x, test.y)
+        test = {} if winner is None else winner.evaluate(*task.data.test)
         seconds = time.perf_counter() - start
-        record.finish(history, engine.timings, seconds, winner, test_accuracy)
+        record.finish(history, engine.timings, seconds, winner, test)
     interrupted = len(history.steps) < epochs and bool((history.status == STOPPED).any())
     return Result(
         given,
@@ -141,7 +144,7 @@ def sweep(
         seconds,
         interrupted,
         winner,
-        test_accuracy,
+        test,
         engine.run_seconds,
         expected,
     )
@@ -194,8 +197,8 @@ class _Loop:
         self._epochs, self._seeds, self._start = epochs, seeds, start
         self._after_first = start
 
-    def run(self, on_segment: Callable[[Progress], bool | None] | None) -> History:
-        history, ended = empty_history(self._engine.members), False
+    def run(self, history: History, on_segment: Callable[[Progress], bool | None] | None) -> History:
+        ended = False
         while not ended and len(history.steps) < self._epochs and (history.status == RUNNING).any():
             first = len(history.steps)
             # a policy that may edit sees every segment before the next begins
@@ -223,23 +226,25 @@ class _Loop:
         if done == 1:
             self._after_first = now  # the first segment compiles: it tells nothing about the others
         each = (now - self._after_first) / (done - 1) if done > 1 else None
-        usable = history.status != DIVERGED
-        best = history.validation_accuracy[-1][usable]
+        scores = history.scores
+        best = history.values[np.nanargmax(scores)] if np.isfinite(scores).any() else float("nan")
         return Progress(
             segment=done,
             segments=self._epochs,
             alive=int((history.status == RUNNING).sum()),
             members=self._engine.members,
-            best_accuracy=float(np.nanmax(best)) if np.isfinite(best).any() else float("nan"),
+            objective=history.objective,
+            best=float(best),
             seconds=now - self._start,
             seconds_left=None if each is None else each * (self._epochs - done),
         )
 
 
-def empty_history(members: int) -> History:
+def empty_history(members: int, measured: Sequence[str], objective: Objective) -> History:
     """The history of a population before its first segment."""
     curve, steps = np.zeros((0, members)), np.zeros((0, members), np.int64)
-    return History(curve, curve, curve, steps, np.full(members, RUNNING))
+    validation = dict.fromkeys(measured, curve)
+    return History(curve, validation, steps, np.full(members, RUNNING), objective)
 
 
 def extended(history: History, segment: Segment, took_part: np.ndarray) -> History:
@@ -249,10 +254,11 @@ def extended(history: History, segment: Segment, took_part: np.ndarray) -> Histo
     status = np.where(took_part & ~finite, DIVERGED, history.status)
     steps = np.where(took_part, segment.steps, before)
     metrics = segment.metrics
-    return History(
+    return history._replace(
         train_loss=np.vstack([history.train_loss, metrics.train_loss]),
-        validation_loss=np.vstack([history.validation_loss, metrics.validation_loss]),
-        validation_accuracy=np.vstack([history.validation_accuracy, metrics.validation_accuracy]),
+        validation={
+            name: np.vstack([curve, metrics.validation[name]]) for name, curve in history.validation.items()
+        },
         steps=np.vstack([history.steps, steps]),
         status=status,
     )
@@ -265,4 +271,15 @@ def _winner(task: Task, configs: Configs, engine: Engine, history: History, seed
     config_id, seed = divmod(member, seeds)
     params, stats = engine.member(member)
     config = {**task.defaults(), **configs.row(config_id)}
-    return Best(config_id, seed, config, params, stats, task.arrays().normalizer, task.problem)
+    arrays = task.arrays()
+    return Best(
+        config_id,
+        seed,
+        config,
+        params,
+        stats,
+        normalizer=arrays.normalizer,
+        problem=task.problem,
+        unit=arrays.train.unit,
+        classes=task.data.classes,
+    )

@@ -1,10 +1,13 @@
 """The table of a sweep: one row per configuration, best first."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from jbn.policies import DIVERGED, STATUS_NAMES, History, rank
+from jbn.store import column, standard_error
+from jbn.task.objectives import last
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -16,19 +19,25 @@ class Standing(NamedTuple):
     Args:
         status: running, done, stopped or diverged; one diverged seed index makes its configuration diverged.
         steps: optimiser steps of one seed index.
-        validation_accuracy: after the last segment, mean over seed indices; NaN if diverged.
-        validation_loss: after the last segment, mean over seed indices; NaN if diverged.
-        validation_accuracy_standard_error: of that mean, `std(ddof=1) / sqrt(seeds)` over seed indices; NaN if
-            diverged, or where there is only one seed index.
-        validation_loss_standard_error: likewise.
+        validation: metrics and loss after the last segment, mean over seed indices; NaN if diverged.
+        standard_errors: of these means, `std(ddof=1) / sqrt(seeds)` over seed indices; NaN if diverged, or where
+            there is only one seed index.
+        objective: what configurations are ranked by, mean over seed indices; NaN if diverged.
+        scores: the same, higher is better.
     """
 
     status: np.ndarray
     steps: np.ndarray
-    validation_accuracy: np.ndarray
-    validation_loss: np.ndarray
-    validation_accuracy_standard_error: np.ndarray
-    validation_loss_standard_error: np.ndarray
+    validation: Mapping[str, np.ndarray]
+    standard_errors: Mapping[str, np.ndarray]
+    objective: np.ndarray
+    scores: np.ndarray
+
+    def columns(self) -> dict[str, np.ndarray]:
+        """Metrics, standard errors and objective by the names of a table's columns."""
+        means = {column(name): values for name, values in self.validation.items()}
+        errors = {standard_error(name): values for name, values in self.standard_errors.items()}
+        return {**means, **errors, "objective": self.objective}
 
 
 def standing(history: History, seeds: int) -> Standing:
@@ -36,32 +45,30 @@ def standing(history: History, seeds: int) -> Standing:
     status = history.status.reshape(-1, seeds)
     diverged = (status == DIVERGED).any(axis=1)
     overall = np.where(diverged, DIVERGED, status.max(axis=1, initial=0))
-    usable = [np.where(diverged[:, None], np.nan, _last(c).reshape(-1, seeds)) for c in _curves(history)]
-    means, errors = [v.mean(axis=1) for v in usable], [_standard_error(v) for v in usable]
+    usable = {
+        name: np.where(diverged[:, None], np.nan, last(curve).reshape(-1, seeds))
+        for name, curve in history.validation.items()
+    }
     steps = history.steps[-1] if len(history.steps) else np.zeros(status.size, np.int64)
-    return Standing(np.array(STATUS_NAMES)[overall], steps.reshape(-1, seeds).max(axis=1), *means, *errors)
+    objective = history.values.reshape(-1, seeds).mean(axis=1)
+    return Standing(
+        np.array(STATUS_NAMES)[overall],
+        steps.reshape(-1, seeds).max(axis=1),
+        {name: values.mean(axis=1) for name, values in usable.items()},
+        {name: _standard_error(values) for name, values in usable.items()},
+        objective,
+        history.objective.scores(objective),
+    )
 
 
-def ranked(table: "pd.DataFrame") -> "pd.DataFrame":
-    """The rows of a table, best first; those that diverged come last."""
-    columns = (table["validation_accuracy"].to_numpy(float), table["validation_loss"].to_numpy(float))
-    order = rank(*columns, (table["status"] != "diverged").to_numpy())
+def ranked(table: "pd.DataFrame", *, maximize: bool) -> "pd.DataFrame":
+    """The rows of a table, best first by its column `objective`; those that diverged come last."""
+    scores, loss = (table[name].to_numpy(float) for name in ("objective", "validation_loss"))
+    order = rank(scores if maximize else -scores, loss, (table["status"] != "diverged").to_numpy())
     return table.iloc[order].reset_index(drop=True)
-
-
-def _curves(history: History) -> tuple[np.ndarray, np.ndarray]:
-    return history.validation_accuracy, history.validation_loss
 
 
 def _standard_error(values: np.ndarray) -> np.ndarray:
     """Of the mean of each row; NaN for a single value, which tells no spread."""
     rows, seeds = values.shape
     return np.full(rows, np.nan) if seeds < 2 else values.std(axis=1, ddof=1) / np.sqrt(seeds)
-
-
-def _last(curve: np.ndarray) -> np.ndarray:
-    """The last value of each column that is not NaN."""
-    if not len(curve):
-        return np.full(curve.shape[1], np.nan)
-    place = len(curve) - 1 - np.argmax(~np.isnan(curve[::-1]), axis=0)
-    return curve[place, np.arange(curve.shape[1])]

@@ -7,6 +7,7 @@ from jbn.store.database import check_free as check_free
 from jbn.store.database import create as create
 from jbn.store.record import Record as Record
 from jbn.store.record import read as read
-from jbn.store.schema import STANDARD_ERRORS as STANDARD_ERRORS
+from jbn.store.schema import column as column
+from jbn.store.schema import standard_error as standard_error
 from jbn.store.weights import load_weights as load_weights
 from jbn.store.weights import save_weights as save_weights

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from jbn.errors import InputError
+from jbn.errors import InputError, did_you_mean
 from jbn.store import columns, schema
 
 JsonValue: TypeAlias = "bool | int | float | str | Sequence[JsonValue] | Mapping[str, JsonValue] | None"
@@ -31,9 +31,11 @@ _REMEDIES = {
 class SegmentRows(NamedTuple):
     """What one segment measured: arrays [rows], one row per configuration and seed that took part.
 
+    `validation` has one array for each name that the store was made to measure.
+
     >>> one = np.zeros(1)
     >>> SegmentRows(config_id=np.array([7]), seed=np.array([0]), steps=np.array([100]), train_loss=one,
-    ...             validation_loss=one, validation_accuracy=one).config_id
+    ...             validation={"accuracy": one, "loss": one}).config_id
     array([7])
     """
 
@@ -41,8 +43,7 @@ class SegmentRows(NamedTuple):
     seed: npt.NDArray[np.integer]
     steps: npt.NDArray[np.integer]
     train_loss: npt.NDArray[np.floating]
-    validation_loss: npt.NDArray[np.floating]
-    validation_accuracy: npt.NDArray[np.floating]
+    validation: Mapping[str, npt.NDArray[np.floating]]
 
 
 def check_free(folder: str | os.PathLike[str]) -> None:
@@ -76,6 +77,7 @@ def create(
     settings: Mapping[str, JsonValue],
     configs: Mapping[str, np.ndarray],
     seeds: int,
+    measured: Sequence[str] = ("accuracy", "loss"),
 ) -> "Store":
     """Make the folder (with its parents) and the database of a new sweep.
 
@@ -86,6 +88,7 @@ def create(
             NaN and None mean that a row does not have that hyper-parameter. Strings come back as strings,
             other objects as their JSON form (a tuple as a list).
         seeds: Number of seeds of every configuration; kept as the setting `seeds`.
+        measured: Names of what is measured on the validation part, "loss" among them; the setting `measured`.
 
     Returns:
         The open store: every configuration is 'running' with 0 steps and no metrics.
@@ -108,13 +111,13 @@ def create(
     rows = _equal_length("hyper-parameters", configs)
     if rows == 0:
         raise InputError("a sweep needs at least one configuration, got none; sample some from a space")
-    schema.check_names(configs)
+    schema.check_names(configs, measured)
     hypers = {name: columns.encode(name, np.asarray(values)) for name, values in configs.items()}
-    texts = _settings_cells({**settings, "seeds": seeds})
+    texts = _settings_cells({**settings, "seeds": seeds, "measured": list(measured)})
     check_free(folder)
     path = _claim(Path(folder))
     try:
-        return Store(path, _new_database(path, rows, hypers, texts))
+        return Store(path, _new_database(path, rows, hypers, texts, measured), measured)
     except BaseException:
         path.unlink(missing_ok=True)  # half a sweep would block the folder
         raise
@@ -127,14 +130,16 @@ class Store:
 
     >>> import tempfile
     >>> rates = np.array([0.1, 1.0])
-    >>> rows = SegmentRows(np.arange(2), np.zeros(2, int), np.full(2, 100), rates, rates, rates)
+    >>> metrics = {"accuracy": rates, "loss": rates}
+    >>> rows = SegmentRows(np.arange(2), np.zeros(2, int), np.full(2, 100), rates, metrics)
     >>> with create(tempfile.mkdtemp(), settings={}, configs={"learning_rate": rates}, seeds=1) as store:
     ...     store.write_segment(0, rows)
-    ...     store.write_table(rows.config_id, np.array(["done", "diverged"]), rows.steps, rates, rates)
+    ...     store.write_table(rows.config_id, np.array(["done", "diverged"]), rows.steps,
+    ...                       {"validation_loss": rates})
     """
 
-    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
-        self.path = path
+    def __init__(self, path: Path, connection: sqlite3.Connection, measured: Sequence[str]) -> None:
+        self.path, self._measured = path, tuple(measured)
         self._connection = connection
 
     def write_segment(self, segment: int, rows: SegmentRows) -> None:
@@ -142,30 +147,29 @@ class Store:
 
         Args:
             segment: The segment's number, from 0.
-            rows: Arrays [rows] of ids, seeds, steps done so far, losses and accuracies (0 to 1).
+            rows: Arrays [rows] of ids, seeds, steps done so far, losses and metrics.
 
         Raises:
             InputError: Arrays of different lengths, a segment that is there already, or the disk refuses.
         """
-        count = _equal_length("columns of a segment", rows._asdict())
+        metrics = [rows.train_loss, *(rows.validation[name] for name in self._measured)]
+        names = ("config_id", "seed", "steps", *schema.in_curves(self._measured))
+        count = _equal_length("columns of a segment", dict(zip(names, [*rows[:3], *metrics], strict=True)))
         cells = zip(
             *_integers(rows.config_id, rows.seed, np.full(count, segment), rows.steps),
-            *map(columns.finite, rows[3:]),
+            *map(columns.finite, metrics),
             strict=True,
         )
+        places = ", ".join("?" * (4 + len(metrics)))
         with _transaction(self.path, self._connection):
-            self._connection.executemany("INSERT INTO curves VALUES (?, ?, ?, ?, ?, ?, ?)", cells)
+            self._connection.executemany(f"INSERT INTO curves VALUES ({places})", cells)
 
     def write_table(
         self,
         config_id: npt.NDArray[np.integer],
         status: npt.NDArray[Any],
         steps: npt.NDArray[np.integer],
-        validation_accuracy: npt.NDArray[np.floating],
-        validation_loss: npt.NDArray[np.floating],
-        *,
-        validation_accuracy_standard_error: npt.NDArray[np.floating] | None = None,
-        validation_loss_standard_error: npt.NDArray[np.floating] | None = None,
+        metrics: Mapping[str, npt.NDArray[np.floating]],
     ) -> None:
         """Replace what the table says of some configurations; numbers that are not finite become NULL.
 
@@ -173,27 +177,24 @@ class Store:
             config_id: Ids [rows] of the configurations to change.
             status: Strings [rows]: running, done, stopped or diverged.
             steps: Optimiser steps [rows] done so far.
-            validation_accuracy: Accuracies [rows] of the last segment, 0 to 1.
-            validation_loss: Losses [rows] of the last segment.
-            validation_accuracy_standard_error: Of the mean over the seeds, [rows]; None: of no row.
-            validation_loss_standard_error: Likewise.
+            metrics: By the names of the columns ("validation_loss", "validation_loss_standard_error",
+                "objective", ...), [rows]; a column that is not given is emptied.
 
         Raises:
-            InputError: Arrays of different lengths, an unknown id, or the disk refuses.
+            InputError: Arrays of different lengths, an unknown id or column, or the disk refuses.
         """
+        names = schema.in_table(self._measured)
+        for name in metrics:
+            if name not in names:
+                raise InputError(f"the table has no column {name!r}: {did_you_mean(name, names)}")
         none = np.full(np.shape(config_id), np.nan)
-        errors = (validation_accuracy_standard_error, validation_loss_standard_error)
-        metrics = {
-            "validation_accuracy": validation_accuracy,
-            "validation_loss": validation_loss,
-            **dict(zip(schema.STANDARD_ERRORS, (none if e is None else e for e in errors), strict=True)),
-        }
-        given = {"config_id": config_id, "status": status, "steps": steps, **metrics}
+        given = {"config_id": config_id, "status": status, "steps": steps}
+        given |= {name: metrics.get(name, none) for name in names}
         count = _equal_length("columns of the table", given)
         ids, done = _integers(config_id, steps)
         texts = [str(one) for one in status]
-        cells = zip(texts, done, *map(columns.finite, metrics.values()), ids, strict=True)
-        assignments = ", ".join(f"{name} = ?" for name in schema.AFTER_HYPERS)
+        cells = zip(texts, done, *(columns.finite(given[name]) for name in names), ids, strict=True)
+        assignments = ", ".join(f"{name} = ?" for name in ("status", "steps", *names))
         with _transaction(self.path, self._connection):
             cursor = self._connection.executemany(
                 f"UPDATE configurations SET {assignments} WHERE config_id = ?", cells
@@ -277,7 +278,11 @@ def _claim(folder: Path) -> Path:
 
 
 def _new_database(
-    path: Path, rows: int, hypers: Mapping[str, tuple[str, list[Any]]], settings: list[tuple[str, str]]
+    path: Path,
+    rows: int,
+    hypers: Mapping[str, tuple[str, list[Any]]],
+    settings: list[tuple[str, str]],
+    measured: Sequence[str],
 ) -> sqlite3.Connection:
     connection = sqlite3.connect(path, isolation_level=None)
     try:
@@ -286,13 +291,15 @@ def _new_database(
             # With WAL this never corrupts the file; a power cut may lose the last segments, a crash none.
             connection.execute("PRAGMA synchronous = NORMAL")
         with _transaction(path, connection):
-            for statement in schema.statements({name: declared for name, (declared, _) in hypers.items()}):
+            declared = {name: kind for name, (kind, _) in hypers.items()}
+            for statement in schema.statements(declared, measured):
                 connection.execute(statement)
             connection.executemany("INSERT INTO settings VALUES (?, ?)", settings)
             cells = zip(range(rows), *(cells for _, cells in hypers.values()), strict=True)
             places = ", ".join("?" * (1 + len(hypers)))
+            empty = ", NULL" * len(schema.in_table(measured))
             connection.executemany(
-                f"INSERT INTO configurations VALUES ({places}, 'running', 0, NULL, NULL, NULL, NULL)", cells
+                f"INSERT INTO configurations VALUES ({places}, 'running', 0{empty})", cells
             )
     except BaseException:
         connection.close()

@@ -26,11 +26,11 @@ class Record:
     Attributes:
         settings: The settings by name, as plain Python values.
         configurations: One row per configuration, in the order of `config_id`: `config_id`, the
-            hyper-parameters, `status`, `steps`, `validation_accuracy`, `validation_loss`,
-            `validation_accuracy_standard_error`, `validation_loss_standard_error`. What is missing is NaN in a
-            column of floats, None in a column of objects.
+            hyper-parameters, `status`, `steps`, a column `validation_NAME` for each of `measured`, a column
+            `validation_NAME_standard_error` for each, `objective`. What is missing is NaN in a column of floats,
+            None in a column of objects.
         curves: One row per configuration, seed and segment, in this order: `config_id`, `seed`, `segment`,
-            `steps`, `train_loss`, `validation_loss`, `validation_accuracy`; NaN where it was not finite.
+            `steps`, `train_loss`, a column `validation_NAME` for each of `measured`; NaN where it was not finite.
 
     >>> Record.__dataclass_params__.frozen
     True
@@ -39,6 +39,25 @@ class Record:
     settings: dict[str, Any]
     configurations: "pd.DataFrame"
     curves: "pd.DataFrame"
+
+    @property
+    def measured(self) -> list[str]:
+        """Names of what was measured on the validation part, "loss" among them."""
+        return list(self.settings.get("measured", ("accuracy", "loss")))
+
+    @property
+    def objective(self) -> dict[str, Any]:
+        """What configurations are ranked by: `metric`, `maximize`, `smoothing`, `over`."""
+        return dict(self.settings.get("objective", _BEFORE_OBJECTIVES))
+
+    @property
+    def hypers(self) -> list[str]:
+        """Names of the hyper-parameters."""
+        fixed = {"config_id", "status", "steps", *schema.in_table(self.measured)}
+        return [name for name in self.configurations.columns if name not in fixed]
+
+
+_BEFORE_OBJECTIVES = {"metric": "accuracy", "maximize": True, "smoothing": 0.0, "over": "last"}
 
 
 def read(folder: str | os.PathLike[str]) -> Record:
@@ -60,7 +79,7 @@ def read(folder: str | os.PathLike[str]) -> Record:
     >>> create(folder, settings={"epochs": 2}, configs={"beta1": np.array([0.9, np.nan])}, seeds=3).close()
     >>> record = read(folder)
     >>> record.settings
-    {'epochs': 2, 'seeds': 3}
+    {'epochs': 2, 'seeds': 3, 'measured': ['accuracy', 'loss']}
     >>> record.configurations[["config_id", "beta1", "status"]]
        config_id  beta1   status
     0          0    0.9  running
@@ -73,7 +92,7 @@ def read(folder: str | os.PathLike[str]) -> Record:
         rows = connection.execute("SELECT name, value FROM settings ORDER BY rowid").fetchall()
         return Record(
             settings={name: json.loads(value) for name, value in rows},
-            configurations=_with_standard_errors(_frame(connection, "configurations", "config_id")),
+            configurations=_as_now(_frame(connection, "configurations", "config_id")),
             curves=_frame(connection, "curves", "config_id, seed, segment"),
         )
 
@@ -125,8 +144,13 @@ def _snapshot(connection: sqlite3.Connection) -> Iterator[None]:
     yield
 
 
-def _with_standard_errors(table: "pd.DataFrame") -> "pd.DataFrame":
-    return table.assign(**{name: np.nan for name in schema.STANDARD_ERRORS if name not in table})
+def _as_now(table: "pd.DataFrame") -> "pd.DataFrame":
+    """The table of an older format with the columns that it lacks."""
+    if "objective" in table:
+        return table
+    errors = [schema.standard_error(name) for name in ("accuracy", "loss")]
+    missing: dict[str, Any] = {name: np.nan for name in errors if name not in table}
+    return table.assign(**missing, objective=table["validation_accuracy"])
 
 
 def _frame(connection: sqlite3.Connection, table: str, order: str) -> "pd.DataFrame":

@@ -1,42 +1,71 @@
 """The tables of a sweep's database, and which names a hyper-parameter's column may have."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from jbn.errors import InputError
 
 FILE_NAME = "sweep.sqlite"
 APPLICATION_ID = 0x006A626E  # "jbn": in the file's header, tells a sweep from any other SQLite file
-SCHEMA_VERSION = 2
-OLDEST_VERSION = 1  # that is still read: it has no standard errors
-STANDARD_ERRORS = ("validation_accuracy_standard_error", "validation_loss_standard_error")
-AFTER_HYPERS = ("status", "steps", "validation_accuracy", "validation_loss", *STANDARD_ERRORS)
+SCHEMA_VERSION = 3
+OLDEST_VERSION = 1  # that is still read: 1 has no standard errors, 1 and 2 no metric but accuracy
 
 
-def statements(hypers: Mapping[str, str]) -> list[str]:
+def column(metric: str) -> str:
+    """The name of a metric's column.
+
+    >>> column("loss")
+    'validation_loss'
+    """
+    return f"validation_{metric}"
+
+
+def standard_error(metric: str) -> str:
+    """The name of the column with the standard error of a metric's mean over the seeds.
+
+    >>> standard_error("loss")
+    'validation_loss_standard_error'
+    """
+    return f"{column(metric)}_standard_error"
+
+
+def in_table(measured: Sequence[str]) -> list[str]:
+    """Columns of the table of configurations that follow status and steps; all are REAL."""
+    return [*map(column, measured), *map(standard_error, measured), "objective"]
+
+
+def in_curves(measured: Sequence[str]) -> list[str]:
+    """Columns of the curves that follow the steps; all are REAL."""
+    return ["train_loss", *map(column, measured)]
+
+
+def statements(hypers: Mapping[str, str], measured: Sequence[str]) -> list[str]:
     r"""The statements that make the empty tables.
 
     Args:
         hypers: The declared type of every hyper-parameter's column, by its name; see `check_names`.
+        measured: Names of the metrics, "loss" among them.
 
-    >>> statements({"the 'best' rate": "REAL"})[3]
+    >>> statements({"the 'best' rate": "REAL"}, ["loss"])[3]
     'CREATE TABLE configurations(config_id INTEGER PRIMARY KEY, "the \'best\' rate" REAL, status TEXT, ...
     """
+    table, curves = (
+        ", ".join(f"{_quoted(name)} REAL" for name in names)
+        for names in (in_table(measured), in_curves(measured))
+    )
     declared = "".join(f"{_quoted(name)} {kind}, " for name, kind in hypers.items())
     return [
         f"PRAGMA application_id = {APPLICATION_ID}",
         f"PRAGMA user_version = {SCHEMA_VERSION}",
         "CREATE TABLE settings(name TEXT PRIMARY KEY, value TEXT)",
         f"CREATE TABLE configurations(config_id INTEGER PRIMARY KEY, {declared}"
-        "status TEXT, steps INTEGER, validation_accuracy REAL, validation_loss REAL, "
-        "validation_accuracy_standard_error REAL, validation_loss_standard_error REAL)",
-        "CREATE TABLE curves(config_id INTEGER, seed INTEGER, segment INTEGER, steps INTEGER, "
-        "train_loss REAL, validation_loss REAL, validation_accuracy REAL, "
+        f"status TEXT, steps INTEGER, {table})",
+        f"CREATE TABLE curves(config_id INTEGER, seed INTEGER, segment INTEGER, steps INTEGER, {curves}, "
         "PRIMARY KEY(config_id, seed, segment)) WITHOUT ROWID",
     ]
 
 
-def check_names(names: Iterable[str]) -> None:
-    """Check that every name can be a column beside the fixed ones.
+def check_names(names: Iterable[str], measured: Sequence[str] = ("accuracy", "loss")) -> None:
+    """Check that every name can be a column beside the fixed ones and those of the metrics.
 
     Raises:
         InputError: A name is empty or not printable, is that of a fixed column, or differs from another
@@ -52,7 +81,7 @@ def check_names(names: Iterable[str]) -> None:
         if not name or not name.isprintable():
             raise InputError(f"a hyper-parameter needs a printable name, not {name!r}; rename it")
         lower = name.lower()  # SQLite's column names ignore case
-        if lower in ("config_id", *AFTER_HYPERS):
+        if lower in ("config_id", "status", "steps", *map(str.lower, in_table(measured))):
             raise InputError(
                 f"the hyper-parameter {name!r} has the name of a fixed column, {lower!r}; rename it"
             )

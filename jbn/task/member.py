@@ -1,18 +1,20 @@
 """One member of a population: its state, one segment of training, one evaluation. All pure."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
+from jaxtyping import Array, Float, Int, Num, PRNGKeyArray, PyTree
 
 from jbn.errors import InputError
 from jbn.nn.model import Hyper, Model
-from jbn.task.losses import Loss, accuracy
+from jbn.nn.normalizer import Normalizer
+from jbn.task.losses import Loss
+from jbn.task.metrics import Metric
 from jbn.task.optimizers import Optimizer
 from jbn.task.schedules import scheduled
 from jbn.task.transforms import clipped
@@ -28,13 +30,27 @@ class Problem(NamedTuple):
     loss: Loss
     outputs: int
     augment: Callable[..., Array] | None = None
+    metrics: tuple[Metric, ...] = ()
+    weights: tuple[float, ...] | None = None
+
+    @property
+    def measured(self) -> tuple[str, ...]:
+        """What a member is judged by on the validation part, by name: the metrics, then the loss."""
+        return (*(metric.name for metric in self.metrics), "loss")
 
 
 class Rows(NamedTuple):
-    """Features, normalised, and labels, on the device."""
+    """Features, normalised, and targets, on the device.
+
+    Args:
+        x: features.
+        y: class numbers; or numbers, as the loss takes them.
+        unit: what y was standardised with; None where it was not.
+    """
 
     x: Float[Array, "rows *features"]
-    y: Int[Array, " rows"]
+    y: Num[Array, "rows *numbers"]
+    unit: Normalizer | None = None
 
 
 class Member(NamedTuple):
@@ -54,11 +70,25 @@ class Member(NamedTuple):
 
 
 class Metrics(NamedTuple):
-    """What a segment is judged by: losses in nats, accuracy as a share of 1."""
+    """What a segment is judged by.
+
+    Args:
+        train_loss: mean of the batches' losses, as it was minimised.
+        validation: "loss" and every metric of the task by name, on the validation part.
+    """
 
     train_loss: Float[Array | np.ndarray, "..."]
-    validation_loss: Float[Array | np.ndarray, "..."]
-    validation_accuracy: Float[Array | np.ndarray, "..."]
+    validation: Mapping[str, Float[Array | np.ndarray, "..."]]
+
+    @property
+    def validation_loss(self) -> Any:
+        """The loss on the validation part."""
+        return self.validation["loss"]
+
+    @property
+    def validation_accuracy(self) -> Any:
+        """The accuracy on the validation part, a share of 1, where it is one of the task's metrics."""
+        return self.validation["accuracy"]
 
 
 def init(problem: Problem, hyper: Hyper, key: PRNGKeyArray, rows: Rows) -> Member:
@@ -89,9 +119,7 @@ def train_segment(
 
     def step(member: Member, place: tuple[Int[Array, ""], PRNGKeyArray]) -> tuple[Member, Float[Array, ""]]:
         index, key = place
-        batch = jax.tree.map(
-            lambda a: jax.lax.dynamic_slice_in_dim(a, index * size, size, allow_negative_indices=False), rows
-        )
+        batch = Rows(_slice(rows.x, index * size, size), _slice(rows.y, index * size, size))
         return _train_step(problem, hyper, member, batch, key, steps)
 
     places = jnp.arange(steps)
@@ -110,10 +138,31 @@ def infer(
 
 def evaluate(
     problem: Problem, hyper: Hyper, params: PyTree, stats: PyTree, rows: Rows
-) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """Mean loss and accuracy at inference, with the running statistics."""
-    outputs = infer(problem, hyper, params, stats, rows.x)
-    return jnp.mean(problem.loss(outputs, rows.y)), jnp.mean(accuracy(outputs, rows.y))
+) -> dict[str, Float[Array, ""]]:
+    """Mean loss and every metric at inference, with the running statistics; metrics in the unit of the data."""
+    outputs = fitting(infer(problem, hyper, params, stats, rows.x), rows.y)
+    loss = jnp.mean(problem.loss.values(hyper, outputs, rows.y, training=False))
+    in_unit = [in_data_unit(values, rows.unit) for values in (outputs, rows.y)]
+    return {metric.name: metric.value(*in_unit) for metric in problem.metrics} | {"loss": loss}
+
+
+def fitting(outputs: Float[Array, "rows outputs"], targets: Num[Array, "rows *numbers"]) -> Array:
+    """Outputs as losses and metrics take them: `[rows]` where there is one a row and the targets are `[rows]`."""
+    return outputs[:, 0] if targets.ndim == 1 and outputs.shape[1] == 1 else outputs
+
+
+def in_data_unit(values: Num[Array, "rows *numbers"], unit: Normalizer | None) -> Num[Array, "rows *numbers"]:
+    """Numbers in the unit of the data, from standardised ones."""
+    if unit is None:
+        return values
+    factor = jnp.asarray(unit.factor, values.dtype)[None, :]
+    deviation = jnp.where(factor == 0, 0, 1 / jnp.where(factor == 0, 1, factor))
+    flat = values.reshape(len(values), -1) * deviation + jnp.asarray(unit.mean, values.dtype)[None, :]
+    return flat.reshape(values.shape)
+
+
+def _slice(values: Array, start: Int[Array, ""], size: int) -> Array:
+    return jax.lax.dynamic_slice_in_dim(values, start, size, allow_negative_indices=False)
 
 
 def _train_step(
@@ -127,7 +176,8 @@ def _train_step(
         )
         _check_outputs(problem, outputs, batch.y)
         _check_stats(problem, member.stats, stats)
-        return jnp.mean(problem.loss(outputs, batch.y)), stats
+        losses = problem.loss.values(hyper, fitting(outputs, batch.y), batch.y, training=True)
+        return jnp.mean(_weighted(problem, losses, batch.y)), stats
 
     (value, stats), gradient = jax.value_and_grad(loss, has_aux=True)(member.params)
     if "clip_norm" in hyper:
@@ -151,11 +201,15 @@ def _augmented(problem: Problem, x: Array, key: PRNGKeyArray) -> Array:
     return changed
 
 
-def _check_outputs(problem: Problem, outputs: Array, labels: Int[Array, " rows"]) -> None:
-    expected = (labels.shape[0], problem.outputs)
+def _weighted(problem: Problem, losses: Float[Array, " rows"], targets: Array) -> Float[Array, " rows"]:
+    return losses if problem.weights is None else losses * jnp.asarray(problem.weights, losses.dtype)[targets]
+
+
+def _check_outputs(problem: Problem, outputs: Array, targets: Array) -> None:
+    expected = (targets.shape[0], problem.outputs)
     if getattr(outputs, "shape", None) != expected:
         raise InputError(
-            f"a model must put out one number for each of {expected[1]} classes, {list(expected)} for a batch of "
+            f"a model must put out {expected[1]} numbers a row here, {list(expected)} for a batch of "
             f"{expected[0]} rows, but {problem.model.name!r} puts out "
             f"{list(outputs.shape) if hasattr(outputs, 'shape') else type(outputs).__name__}; take `outputs` as an "
             f"argument where it is made"

@@ -14,9 +14,12 @@ from jbn.errors import InputError
 from jbn.nn import normalizer
 from jbn.nn.model import HyperParameter, Model, check_values, settled
 from jbn.task import hyper as hyper_module
+from jbn.task import losses, metrics, objectives
 from jbn.task.data import Data, Part
-from jbn.task.losses import Loss, loss
+from jbn.task.losses import Kind, Loss
 from jbn.task.member import Problem, Rows
+from jbn.task.metrics import Metric
+from jbn.task.objectives import Objective
 from jbn.task.optimizers import Optimizer, named
 
 _LENGTH = "schedule_epochs"
@@ -40,11 +43,20 @@ class Task:
         model: three pure functions, e.g. `jbn.mlp()`.
         data: training, validation and test part, e.g. `jbn.data.digits()`.
         optimizer: "adam", "adamw", "lion", "rmsprop" or "sgd", or one of your own, made by `jbn.optimizer`.
-        loss: "cross_entropy", or a function `loss(outputs, labels) -> [rows]` of outputs `[rows, classes]` and class
-            numbers `[rows]`: pure, differentiable by JAX, one number a row, whose mean is minimised.
+        loss: "cross_entropy" or "binary_cross_entropy" of classes, "mean_squared_error" or "huber" of numbers, a
+            function `loss(outputs, targets) -> [rows]`, or what `jbn.loss` makes of one; default: cross entropy, or
+            the squared error. Numbers are standardised like features, with the mean and deviation of the training
+            part: a squared error of 1 is what the mean of the targets would do.
         augment: `augment(key, x) -> x` changes every training batch, with a new key each: features `[batch, ...]` as
             the model sees them, normalised. A pure function, traced into the program; members with the same batch
             size and seed index see the same.
+        metrics: what to judge by on the validation part besides the loss: names ("accuracy", "balanced_accuracy"; of
+            numbers "mean_absolute_error", "mean_squared_error", "root_mean_squared_error", "r2", in the unit of the
+            data), functions of outputs and targets, or what `jbn.metric` makes of one.
+        objective: by which of them configurations are compared: a name, "loss", or what `jbn.objective` makes of
+            it; default: the accuracy where it is the first metric, else the loss.
+        class_weights: what the loss of a row of each class is multiplied by in training, `[classes]`; "balanced":
+            `rows / (classes * rows of the class)`.
         epochs: what `schedule_epochs` is where a space does not say; a run sets it to its own length.
 
     Raises:
@@ -59,24 +71,50 @@ class Task:
     model: Model
     data: Data
     optimizer: str | Optimizer = "adam"
-    loss: str | Loss = "cross_entropy"
+    loss: str | Loss | Callable[..., Array] | None = None
     augment: Callable[..., Array] | None = None
+    metrics: Sequence[str | Metric | Callable[..., Array]] | None = None
+    objective: str | Objective | None = None
+    class_weights: str | Sequence[float] | None = None
     epochs: float = dataclasses.field(default=1.0, kw_only=True)
 
     def __post_init__(self) -> None:
         model = {entry.name for entry in self.model.hyperparameters} | {BATCH_SIZE.name}
-        for entry in self.problem.optimizer.hyperparameters:
-            if entry.name in model:
-                raise InputError(
-                    f"hyper-parameter {entry.name!r} of the optimizer is also one of the model or the data; "
-                    f"give it another name where the one or the other is made"
-                )
+        for owner in ("optimizer", "loss"):
+            for entry in getattr(self.problem, owner).hyperparameters:
+                if entry.name in model:
+                    raise InputError(
+                        f"hyper-parameter {entry.name!r} of the {owner} is also one of the model or the data; "
+                        f"give it another name where the one or the other is made"
+                    )
+                model.add(entry.name)
+        assert self.judged_by  # an objective that is none is said now
 
     @functools.cached_property
     def problem(self) -> Problem:
         """What compiled programs depend on besides shapes."""
         optimizer = named(self.optimizer)
-        return Problem(self.model, optimizer, loss(self.loss), self.data.classes, self.augment)
+        own = losses.named(self.loss, self.data.classes)
+        usual = self.kind == "classes" or own.standardized
+        return Problem(
+            self.model,
+            optimizer,
+            own,
+            own.outputs or self.data.classes or self.data.numbers,
+            self.augment,
+            metrics.chosen(self.metrics, self.kind, usual=usual),
+            _weights(self.class_weights, self.data),
+        )
+
+    @property
+    def kind(self) -> Kind:
+        """What the targets are."""
+        return "numbers" if self.data.classes is None else "classes"
+
+    @functools.cached_property
+    def judged_by(self) -> Objective:
+        """The objective, with its direction."""
+        return objectives.settled(self.objective, self.problem.metrics)
 
     @functools.cached_property
     def hyperparameters(self) -> dict[str, HyperParameter]:
@@ -85,6 +123,7 @@ class Task:
         entries = (
             BATCH_SIZE._replace(high=rows),
             *self.problem.optimizer.hyperparameters,
+            *self.problem.loss.hyperparameters,
             *self.model.hyperparameters,
         )
         return {entry.name: self._of_length(entry) for entry in entries}
@@ -141,6 +180,10 @@ class Task:
                 f"take smaller batches or more data"
             )
 
+    @property
+    def _standardized(self) -> bool:
+        return self.kind == "numbers" and self.problem.loss.standardized
+
     @functools.cached_property
     def _arrays(self) -> dict[str, Arrays]:
         return {}
@@ -150,10 +193,41 @@ class Task:
         dtype = str(jax.dtypes.canonicalize_dtype(float))
         if dtype not in self._arrays:
             fitted = normalizer.fit(self.data.train.x)
-            parts = [_rows(fitted, part) for part in (self.data.train, self.data.validation)]
+            unit = normalizer.fit(_table(self.data.train.y)) if self._standardized else None
+            parts = [_rows(fitted, unit, part) for part in (self.data.train, self.data.validation)]
             self._arrays[dtype] = Arrays(parts[0], parts[1], fitted)
         return self._arrays[dtype]
 
 
-def _rows(fitted: normalizer.Normalizer, part: Part) -> Rows:
-    return Rows(fitted.apply(part.x), jnp.asarray(part.y, jnp.int32))
+def _rows(fitted: normalizer.Normalizer, unit: normalizer.Normalizer | None, part: Part) -> Rows:
+    if unit is not None:
+        return Rows(fitted.apply(part.x), unit.apply(_table(part.y)).reshape(part.y.shape), unit)
+    dtype = jnp.int32 if part.y.dtype == np.int32 else float
+    return Rows(fitted.apply(part.x), jnp.asarray(part.y, dtype))
+
+
+def _table(y: np.ndarray) -> np.ndarray:
+    """Targets as `[rows, numbers]`."""
+    return y.reshape(len(y), -1)
+
+
+def _weights(given: str | Sequence[float] | None, data: Data) -> tuple[float, ...] | None:
+    """One weight a class."""
+    if given is None:
+        return None
+    if data.classes is None:
+        raise InputError(
+            "class_weights need classes, but the targets of the data are numbers; leave them out"
+        )
+    if isinstance(given, str):
+        if given != "balanced":
+            raise InputError(f'class_weights must be "balanced" or one number a class, but got {given!r}')
+        rows = np.bincount(data.train.y, minlength=data.classes)
+        return tuple((rows.sum() / (data.classes * rows)).tolist())
+    weights = np.asarray(given, np.float64)
+    if weights.shape != (data.classes,) or not (np.isfinite(weights) & (weights >= 0)).all():
+        raise InputError(
+            f"class_weights must be one finite number of at least 0 for each of {data.classes} classes, "
+            f"but got {given!r}"
+        )
+    return tuple(weights.tolist())

@@ -65,7 +65,7 @@ def train_function(task: Task, *, epochs: int, capacity: Mapping[str, int] | Non
             shuffled = _take(arrays.train, order(keys.order, index, len(arrays.train.y)))
             member, loss = members.train_segment(own.problem, hyper, member, shuffled, keys.noise)
             judged = members.evaluate(own.problem, hyper, member.params, member.stats, arrays.validation)
-            return member, Metrics(loss, *judged)
+            return member, Metrics(loss, judged)
 
         start = members.init(own.problem, hyper, keys.initial, arrays.train)
         final, metrics = jax.lax.scan(epoch, start, jnp.arange(epochs))
@@ -75,7 +75,7 @@ def train_function(task: Task, *, epochs: int, capacity: Mapping[str, int] | Non
 
 
 def _take(rows: Rows, order: Int[Array, " rows"]) -> Rows:
-    return Rows(rows.x[order], rows.y[order])
+    return rows._replace(x=rows.x[order], y=rows.y[order])
 
 
 def _split(

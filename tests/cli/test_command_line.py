@@ -112,6 +112,23 @@ def test_data_of_one_s_own(place):
     assert "240 training, 80 validation, 80 test rows of 5 features, 3 classes" in run.stdout
 
 
+def test_a_regression_from_a_file(place):
+    x = np.random.default_rng(0).normal(size=(400, 5))
+    np.savez(place / "numbers.npz", x_train=x, y_train=x @ [1.0, 2.0, 0.0, 0.0, -1.0] + 100)
+    (place / "numbers.toml").write_text(
+        'data = "numbers.npz"\ntargets = "numbers"\nmetrics = ["r2"]\nobjective = "r2"\nconfigs = 3\nepochs = 2\n'
+        "[space]\nlearning_rate = {choice = [0.001, 0.01]}\nbatch_size = 32"
+    )
+    run = jbn("sweep", "numbers.toml", "--out", "numbers", cwd=place)
+    assert run.returncode == 0, run.stderr
+    assert "5 features, a number a row" in run.stdout
+    assert re.search(r"best validation r2 \S+ ", run.stdout)
+    assert re.search(r"winner: configuration \d, test r2 \S+\n", run.stdout)
+    assert jbn("report", "numbers", cwd=place).returncode == 0
+    assert jbn("export", "numbers", "numbers.csv", cwd=place).returncode == 0
+    assert "status,validation_r2,validation_loss,steps" in (place / "numbers.csv").read_text()
+
+
 def test_help_explains_every_option(place):
     shown = jbn("sweep", "--help", cwd=place, env={**os.environ, "COLUMNS": "200"})
     assert shown.returncode == 0
@@ -149,6 +166,10 @@ WRONG = {
     "lengths": ("", ["--data", "lengths.npz"], "y_train"),
     "no TOML": ("a = = b", [], "is no TOML"),
     "taken": ("", ["--out", "one"], "already holds a sweep"),
+    "loss for others": ('loss = "huber"', [], "needs targets that are numbers"),
+    "unknown metric": ('metrics = ["acuracy"]', [], "did you mean 'accuracy'?"),
+    "unknown objective": ('objective = "r2"', [], "'r2' is none"),
+    "unknown targets": ('targets = "number"', ["--data", "labels.npz"], 'must be "classes" or "numbers"'),
     "not a number": ("", ["--epochs", "many"], "Invalid value for '--epochs'"),
 }
 

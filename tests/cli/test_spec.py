@@ -23,6 +23,12 @@ def test_options_win_over_the_file_and_the_file_over_the_defaults(tmp_path):
     assert spec.space == jbn.Space(epsilon=1e-8)
 
 
+def test_what_is_minimised_and_judged_by(tmp_path):
+    text = "targets = 'numbers'\nloss = 'huber'\nmetrics = ['r2']\nobjective = 'r2'"
+    spec = resolve(write(tmp_path, text), {})
+    assert (spec.targets, spec.loss, spec.metrics, spec.objective) == ("numbers", "huber", ("r2",), "r2")
+
+
 def test_a_number_of_configurations_wins_over_the_grid_of_the_file(tmp_path):
     assert resolve(write(tmp_path, "grid = 2"), {"configs": 3}).grid is None
     assert resolve(write(tmp_path, "grid = 2"), {}).grid == 2
@@ -42,6 +48,7 @@ def test_a_number_of_configurations_wins_over_the_grid_of_the_file(tmp_path):
         ("", {"seeds": -2}, "--seeds must be a whole number of at least 1, but got -2"),
         ("epoch = 3", {}, "unknown key 'epoch' in the spec: did you mean 'epochs'"),
         ("data = 3", {}, "data in .* must be a text, but got 3"),
+        ("metrics = 'r2'", {}, r"metrics in .* must be a list of texts, but got 'r2'"),
         ("space = 3", {}, r"must be a table of hyper-parameters, \[space\], but got 3"),
         ("epochs = = 3", {}, "spec.toml' is no TOML: "),
         ("", {"configs": 2, "grid": 2}, "--configs and --grid exclude each other"),

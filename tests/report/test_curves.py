@@ -16,8 +16,11 @@ def sweep(folder, curves=CURVES, status=STATUS, **hypers):
     ids = np.arange(len(curves))
     with create(folder, settings={}, configs=hypers or {"learning_rate": RATES}, seeds=1) as store:
         for segment, accuracy in enumerate(np.asarray(curves).T):
-            store.write_segment(segment, SegmentRows(ids, 0 * ids, ids, accuracy, 1 - accuracy, accuracy))
-        store.write_table(ids, np.array(status), ids, np.full(len(ids), NAN), np.full(len(ids), NAN))
+            store.write_segment(
+                segment,
+                SegmentRows(ids, 0 * ids, ids, accuracy, {"accuracy": accuracy, "loss": 1 - accuracy}),
+            )
+        store.write_table(ids, np.array(status), ids, {})
     return folder
 
 
@@ -120,7 +123,9 @@ def test_the_best_of_several_seeds_has_a_band_of_one_standard_error(tmp_path, fi
         for seed, shift in enumerate((-0.125, 0.125)):
             for segment, mean in enumerate((0.5, 0.75, 0.9375)):
                 accuracy = np.array([0.25, np.minimum(mean + shift, 1.0)])
-                rows = SegmentRows(ids, 0 * ids + seed, ids, accuracy, 1 - accuracy, accuracy)
+                rows = SegmentRows(
+                    ids, 0 * ids + seed, ids, accuracy, {"accuracy": accuracy, "loss": 1 - accuracy}
+                )
                 store.write_segment(segment, rows)
     drawn = _figure(read(tmp_path))
     (band,) = (found for found in drawn.axes[0].collections if isinstance(found, PolyCollection))

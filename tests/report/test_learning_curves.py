@@ -18,8 +18,11 @@ def sweep(folder, curves=CURVES, status=STATUS, **hypers):
     ids = np.arange(len(curves))
     with create(folder, settings={}, configs=hypers or {"learning_rate": RATES}, seeds=1) as store:
         for segment, accuracy in enumerate(np.asarray(curves).T):
-            store.write_segment(segment, SegmentRows(ids, 0 * ids, ids, accuracy, 1 - accuracy, accuracy))
-        store.write_table(ids, np.array(status), ids, np.full(len(ids), NAN), np.full(len(ids), NAN))
+            store.write_segment(
+                segment,
+                SegmentRows(ids, 0 * ids, ids, accuracy, {"accuracy": accuracy, "loss": 1 - accuracy}),
+            )
+        store.write_table(ids, np.array(status), ids, {})
     return folder
 
 

@@ -9,7 +9,7 @@ from jbn.store import Record
 NAN = float("nan")
 
 
-def record(curves, *, status=None, table=None, loss=None, **hypers):
+def record(curves, *, status=None, table=None, loss=None, objective=None, **hypers):
     """A record from accuracies [configurations, segments], or [seeds, configurations, segments]."""
     curves = np.asarray(curves, float)
     curves = curves[None] if curves.ndim == 2 else curves
@@ -17,7 +17,7 @@ def record(curves, *, status=None, table=None, loss=None, **hypers):
     seed, row, segment = (index.ravel() for index in np.indices(curves.shape))
     losses = np.zeros(curves.shape) if loss is None else np.broadcast_to(loss, curves.shape)
     return Record(
-        settings={},
+        settings={} if objective is None else {"objective": objective},
         configurations=pd.DataFrame(
             {
                 "config_id": np.arange(n) + 10,
@@ -26,6 +26,7 @@ def record(curves, *, status=None, table=None, loss=None, **hypers):
                 "steps": 1,
                 "validation_accuracy": np.full(n, NAN) if table is None else table,
                 "validation_loss": np.full(n, NAN),
+                "objective": np.full(n, NAN) if table is None else table,
             }
         ),
         curves=pd.DataFrame(
@@ -67,6 +68,16 @@ def test_ties_by_loss_then_by_id():
     loss = np.array([[3.0], [2.0], [2.0], [1.0]])
     assert measured(record([[0.5], [0.75], [0.75], [0.5]], loss=loss)).best == 1
     assert measured(record([[0.75], [0.75], [0.75], [0.5]], loss=loss)).best == 1
+
+
+def test_what_is_minimised_is_best_at_its_lowest():
+    objective = {"metric": "loss", "maximize": False, "smoothing": 0.0, "over": "last"}
+    sweep = measured(record([[0.5], [0.25]], loss=[[3.0], [2.0]], objective=objective))
+    assert (sweep.best, sweep.metric, sweep.worst_first.tolist()) == (1, "loss", [0, 1])
+    np.testing.assert_array_equal(sweep.curves, [[3.0], [2.0]])
+    kept = {**objective, "over": "best"}
+    sweep = measured(record([[0.5], [0.25]], loss=[[3.0], [2.0]], table=[1.0, 2.0], objective=kept))
+    assert (sweep.best, sweep.plain) == (0, False)
 
 
 @pytest.mark.parametrize(("status", "best"), [("running", 0), ("stopped", 0), ("done", 0), ("diverged", 1)])

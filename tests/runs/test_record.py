@@ -88,7 +88,7 @@ def test_several_seeds_are_stored_and_exported_with_their_standard_errors(tmp_pa
     with path.open() as file:
         rows = list(csv.DictReader(file))
     assert list(rows[0]) == list(table.columns)
-    for name in store.STANDARD_ERRORS:
+    for name in map(store.standard_error, ("accuracy", "loss")):
         assert [float(row[name]) for row in rows[:2]] == table[name].tolist()[:2]
         assert rows[2][name] == ""  # diverged
 

@@ -43,8 +43,9 @@ def test_the_same_arguments_give_the_same_table_bit_for_bit():
     second = jbn.sweep(task(), draw(), epochs=3, key=KEY, workers=1)
     assert first.table().equals(second.table())
     chex.assert_trees_all_equal(first.best().params, second.best().params)
-    for one, other in zip(first.history, second.history, strict=True):
-        np.testing.assert_array_equal(one, other)
+    chex.assert_trees_all_equal(first.history.validation, second.history.validation)
+    for name in ("train_loss", "steps", "status"):
+        np.testing.assert_array_equal(getattr(first.history, name), getattr(second.history, name))
 
 
 def test_another_key_gives_another_result():
@@ -63,7 +64,7 @@ def test_the_winner_is_the_first_row_of_the_table_and_its_weights_give_its_accur
         assert "bias" not in best.params[f"layer_{layer}"]
     validation = DATA.validation
     assert best.accuracy(validation.x, validation.y) == pytest.approx(table.validation_accuracy[0], abs=1e-6)
-    assert result.test_accuracy == best.accuracy(DATA.test.x, DATA.test.y)
+    assert result.test_accuracy == pytest.approx(best.accuracy(DATA.test.x, DATA.test.y), abs=1e-6)
 
 
 def test_the_table_is_ordered_by_accuracy_then_loss_then_id():
@@ -170,7 +171,7 @@ def test_a_policy_may_stop_members_and_the_others_go_on_unchanged():
     np.testing.assert_array_equal(stopped.history.train_loss[:, ::2], plain.history.train_loss[:, ::2])
     np.testing.assert_array_equal(stopped.history.train_loss[:2, 1::2], plain.history.train_loss[:2, 1::2])
     assert np.isnan(stopped.history.train_loss[2:, 1::2]).all()
-    last = stopped.standing.validation_accuracy[1::2]
+    last = stopped.standing.validation["accuracy"][1::2]
     np.testing.assert_array_equal(last, plain.history.validation_accuracy[1, 1::2])
     assert stopped.timings.programs == 0
 
@@ -283,7 +284,9 @@ def test_chunks_that_run_ahead_give_what_chunks_that_wait_give():
     waiting = jbn.sweep(task(), configs, epochs=4, key=KEY, policy=lambda history, key: jbn.Edits())
     assert "diverged" in set(ahead.standing.status)
     assert "done" in set(ahead.standing.status)
-    jax.tree.map(np.testing.assert_array_equal, ahead.history, waiting.history)
+    for name in ("train_loss", "validation", "steps", "status"):
+        pair = [getattr(result.history, name) for result in (ahead, waiting)]
+        jax.tree.map(np.testing.assert_array_equal, *pair)
 
 
 def test_donated_buffers_stay_in_place():

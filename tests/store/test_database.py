@@ -11,16 +11,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jbn.errors import InputError
-from jbn.store import STANDARD_ERRORS, SegmentRows, Store, check_free, create, read
+from jbn.store import SegmentRows, Store, check_free, create, read
 
 NAN, INF = float("nan"), float("inf")
+STANDARD_ERRORS = ("validation_accuracy_standard_error", "validation_loss_standard_error")
+
+
+def metrics(accuracy, loss):
+    return {"validation_accuracy": np.array(accuracy, float), "validation_loss": np.array(loss, float)}
 
 
 def rows(ids, accuracy, seed=0, steps=10):
     ids = np.asarray(ids)
     accuracy = np.asarray(accuracy, float)
     return SegmentRows(
-        ids, np.full(len(ids), seed), np.full(len(ids), steps), 3 - accuracy, 2 - accuracy, accuracy
+        ids,
+        np.full(len(ids), seed),
+        np.full(len(ids), steps),
+        3 - accuracy,
+        {"accuracy": accuracy, "loss": 2 - accuracy},
     )
 
 
@@ -45,7 +54,7 @@ def test_configurations_keep_values_types_and_order(tmp_path):
     new(tmp_path, configs=configs).close()
     table = read(tmp_path).configurations
     fixed = ["status", "steps", "validation_accuracy", "validation_loss"]
-    assert list(table) == ["config_id", *configs, *fixed, *STANDARD_ERRORS]
+    assert list(table) == ["config_id", *configs, *fixed, *STANDARD_ERRORS, "objective"]
     assert table["config_id"].tolist() == [0, 1, 2, 3]
     for name in ("learning_rate", "whole", "units"):
         assert table[name].dtype == configs[name].dtype
@@ -101,6 +110,7 @@ def test_settings_come_back_and_are_replaced(tmp_path):
         "spec": {"inf": INF, "data": "digits"},
         "n": 4,
         "seeds": 2,
+        "measured": ["accuracy", "loss"],
         "winner": 1,
         "times": [0.5, 1.5],
     }
@@ -113,13 +123,13 @@ def test_curves_come_back_sorted(tmp_path):
         store.write_segment(0, rows([0], [0.75], seed=0))
         store.write_segment(1, rows([0], [0.125], seed=0, steps=20))
     curves = read(tmp_path).curves
-    names = ["config_id", "seed", "segment", "steps", "train_loss", "validation_loss", "validation_accuracy"]
+    names = ["config_id", "seed", "segment", "steps", "train_loss", "validation_accuracy", "validation_loss"]
     assert list(curves) == names
     assert curves.to_numpy().tolist() == [
-        [0, 0, 0, 10, 2.25, 1.25, 0.75],
-        [0, 0, 1, 20, 2.875, 1.875, 0.125],
-        [0, 1, 0, 10, 2.75, 1.75, 0.25],
-        [1, 1, 0, 10, 2.5, 1.5, 0.5],
+        [0, 0, 0, 10, 2.25, 0.75, 1.25],
+        [0, 0, 1, 20, 2.875, 0.125, 1.875],
+        [0, 1, 0, 10, 2.75, 0.25, 1.75],
+        [1, 1, 0, 10, 2.5, 0.5, 1.5],
     ]
     assert [str(kind) for kind in curves.dtypes] == ["int64"] * 4 + ["float64"] * 3
 
@@ -135,7 +145,7 @@ def test_not_finite_numbers_become_null(tmp_path):
     with new(tmp_path) as store:
         store.write_segment(0, rows([0, 1], [NAN, INF]))
         both = np.array([0, 1])
-        store.write_table(both, np.array(["diverged"] * 2), both, np.array([NAN, INF]), np.array([-INF, 1]))
+        store.write_table(both, np.array(["diverged"] * 2), both, metrics([NAN, INF], [-INF, 1]))
     assert (
         plain(tmp_path, "SELECT train_loss, validation_loss, validation_accuracy FROM curves")
         == [(None, None, None)] * 2
@@ -158,7 +168,7 @@ def test_an_empty_segment_writes_nothing(tmp_path):
 def test_the_table_changes_only_where_told(tmp_path):
     with new(tmp_path) as store:
         one = np.array([1])
-        store.write_table(one, np.array(["done"]), 30 * one, np.array([0.75]), np.array([0.5]))
+        store.write_table(one, np.array(["done"]), 30 * one, metrics([0.75], [0.5]))
     table = read(tmp_path).configurations
     assert table["status"].tolist() == ["running", "done"]
     assert table["steps"].tolist() == [0, 30]
@@ -173,10 +183,23 @@ def test_standard_errors_are_kept_where_there_are_some(tmp_path):
         errors = {
             name: np.array([place, NAN]) for name, place in zip(STANDARD_ERRORS, (0.25, 2), strict=True)
         }
-        store.write_table(ids, done, ids, ids, ids, **errors)
+        store.write_table(ids, done, ids, errors)
     assert read(tmp_path).configurations[list(STANDARD_ERRORS)].iloc[0].tolist() == [0.25, 2.0]
     names = ", ".join(STANDARD_ERRORS)
     assert plain(tmp_path, f"SELECT {names} FROM configurations") == [(0.25, 2.0), (None, None)]
+
+
+def test_other_metrics_have_columns_of_their_own(tmp_path):
+    with new(tmp_path, measured=("r2", "loss")) as store:
+        one, values = np.array([0]), np.array([0.5])
+        store.write_segment(0, SegmentRows(one, one, one, values, {"loss": values, "r2": -values}))
+        store.write_table(one, np.array(["done"]), one, {"validation_r2": -values, "objective": values})
+        with pytest.raises(InputError, match="no column 'validation_accuracy': did you mean"):
+            store.write_table(one, np.array(["done"]), one, {"validation_accuracy": values})
+    record = read(tmp_path)
+    assert record.measured == ["r2", "loss"]
+    assert record.curves["validation_r2"].tolist() == [-0.5]
+    assert record.configurations[["validation_r2", "objective"]].iloc[0].tolist() == [-0.5, 0.5]
 
 
 def test_a_failed_segment_leaves_no_rows(tmp_path):
@@ -192,7 +215,7 @@ def test_an_unknown_id_changes_nothing(tmp_path):
     with new(tmp_path) as store:
         ids = np.array([0, 2])
         with pytest.raises(InputError, match=r"every config_id must be in the sweep, but only 1 of 2 are"):
-            store.write_table(ids, np.array(["done"] * 2), ids, ids, ids)
+            store.write_table(ids, np.array(["done"] * 2), ids, metrics(ids, ids))
     assert read(tmp_path).configurations["status"].tolist() == ["running"] * 2
 
 
@@ -203,7 +226,7 @@ def test_unequal_lengths(tmp_path):
             store.write_segment(0, bad)
         two = np.arange(2)
         with pytest.raises(InputError, match=r"columns of the table must be 1-D.*status \(1,\)"):
-            store.write_table(two, np.array(["done"]), two, two, two)
+            store.write_table(two, np.array(["done"]), two, metrics(two, two))
 
 
 def test_a_full_disk(tmp_path):
@@ -356,7 +379,7 @@ def test_a_left_over_log_is_not_taken_for_the_new_sweeps(tmp_path):
         store.write_settings(old=True)
         shutil.copy(old / "sweep.sqlite-wal", log)
     new(tmp_path / "new").close()
-    assert read(tmp_path / "new").settings == {"seeds": 1}
+    assert read(tmp_path / "new").settings == {"seeds": 1, "measured": ["accuracy", "loss"]}
 
 
 def test_a_segment_interrupted_half_way_is_absent(tmp_path, monkeypatch):
@@ -382,5 +405,5 @@ def test_strings_that_are_no_utf_8_come_back(tmp_path):
 def test_a_table_of_no_rows_changes_nothing(tmp_path):
     with new(tmp_path) as store:
         none = np.zeros(0, int)
-        store.write_table(none, none, none, none, none)
+        store.write_table(none, none, none, metrics(none, none))
     assert read(tmp_path).configurations["status"].tolist() == ["running"] * 2

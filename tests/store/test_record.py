@@ -8,14 +8,24 @@ import numpy as np
 import pytest
 
 from jbn.errors import InputError
-from jbn.store import STANDARD_ERRORS, Record, SegmentRows, Store, create, read
+from jbn.store import Record, SegmentRows, Store, create, read
+
+STANDARD_ERRORS = ("validation_accuracy_standard_error", "validation_loss_standard_error")
+
+
+def metrics(accuracy, loss):
+    return {"validation_accuracy": np.array(accuracy, float), "validation_loss": np.array(loss, float)}
 
 
 def rows(ids, accuracy, seed=0, steps=10):
     ids = np.asarray(ids)
     accuracy = np.asarray(accuracy, float)
     return SegmentRows(
-        ids, np.full(len(ids), seed), np.full(len(ids), steps), 3 - accuracy, 2 - accuracy, accuracy
+        ids,
+        np.full(len(ids), seed),
+        np.full(len(ids), steps),
+        3 - accuracy,
+        {"accuracy": accuracy, "loss": 2 - accuracy},
     )
 
 
@@ -112,7 +122,7 @@ def test_a_newer_format(tmp_path):
     new(tmp_path).close()
     plain(tmp_path, "PRAGMA user_version = 99")
     with pytest.raises(
-        InputError, match=r"has format 99, this jbn reads formats 1 to 2; use the jbn that wrote it"
+        InputError, match=r"has format 99, this jbn reads formats 1 to 3; use the jbn that wrote it"
     ):
         read(tmp_path)
 
@@ -120,9 +130,14 @@ def test_a_newer_format(tmp_path):
 def test_the_format_before_standard_errors(tmp_path):
     with new(tmp_path, seeds=2) as store:
         ids = np.array([0, 1])
-        store.write_table(ids, np.array(["done"] * 2), ids + 5, np.array([0.5, 0.75]), np.array([2.0, 1.0]))
+        store.write_table(
+            ids,
+            np.array(["done"] * 2),
+            ids + 5,
+            metrics([0.5, 0.75], [2.0, 1.0]) | {"objective": np.array([0.5, 0.75])},
+        )
     now = read(tmp_path)
-    for name in STANDARD_ERRORS:
+    for name in (*STANDARD_ERRORS, "objective"):
         plain(tmp_path, f"ALTER TABLE configurations DROP COLUMN {name}")
     plain(tmp_path, "PRAGMA user_version = 1")
     before = read(tmp_path)

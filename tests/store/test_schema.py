@@ -34,7 +34,8 @@ def test_no_quoting_is_lost(tmp_path_factory, names):
     folder = tmp_path_factory.mktemp("run")
     new(folder, configs={name: np.array([place]) for place, name in enumerate(names)}).close()
     table = read(folder).configurations
-    assert list(table)[1:-6] == names
+    assert list(table)[1:-7] == names
+    assert read(folder).hypers == names
     assert [int(table[name].iloc[0]) for name in names] == list(range(len(names)))
 
 
@@ -52,7 +53,8 @@ def test_the_tables_are_as_documented(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name", ["config_id", "Status", "STEPS", "validation_accuracy", "validation_loss_standard_error"]
+    "name",
+    ["config_id", "Status", "STEPS", "validation_accuracy", "validation_loss_standard_error", "objective"],
 )
 def test_fixed_names(tmp_path, name):
     with pytest.raises(

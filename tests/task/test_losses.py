@@ -9,7 +9,16 @@ from numpy.testing import assert_allclose
 
 import jbn
 from jbn.errors import InputError
-from jbn.task.losses import LOSSES, accuracy, cross_entropy, loss, name_of
+from jbn.task.losses import (
+    LOSSES,
+    binary_cross_entropy,
+    cross_entropy,
+    huber,
+    mean_squared_error,
+    name_of,
+    named,
+)
+from jbn.task.metrics import accuracy
 
 ROWS, OUTPUTS = 6, 4
 LABELS = jnp.array([0, 3, 1, 1, 2, 0])
@@ -74,13 +83,13 @@ def test_types_and_transformations(function):
 
 
 def test_losses_by_name():
-    assert loss("cross_entropy") is cross_entropy
-    assert set(LOSSES) == {"cross_entropy"}
+    assert named("cross_entropy", 10).function is cross_entropy
+    assert set(LOSSES) == {"cross_entropy", "binary_cross_entropy", "mean_squared_error", "huber"}
 
 
 def test_an_unknown_loss_is_named_with_its_nearest():
     with pytest.raises(InputError, match="unknown loss 'crossentropy': did you mean 'cross_entropy'"):
-        loss("crossentropy")
+        named("crossentropy", 10)
 
 
 def test_a_loss_may_be_any_function():
@@ -123,7 +132,6 @@ def test_what_a_loss_is_called():
     def brier(outputs, labels):
         return outputs[:, 0]
 
-    assert name_of("cross_entropy") == "cross_entropy"
     assert name_of(brier) == "brier"
     assert name_of(functools.partial(brier)) == "partial"
 
@@ -132,7 +140,156 @@ def history(chosen):
     return swept(chosen).history
 
 
+def task_of(chosen):
+    return jbn.Task(model=jbn.mlp(layers=1, hidden_units=16), data=jbn.data.digits(), loss=chosen)
+
+
 def swept(chosen):
-    task = jbn.Task(model=jbn.mlp(layers=1, hidden_units=16), data=jbn.data.digits(), loss=chosen)
     configs = {"learning_rate": [0.01, 0.02], "batch_size": [128, 128]}
-    return jbn.sweep(task, configs, epochs=3, key=jax.random.key(0))
+    return jbn.sweep(task_of(chosen), configs, epochs=3, key=jax.random.key(0))
+
+
+def test_label_smoothing_by_hand():
+    outputs = jnp.log(jnp.array([[1.0, 1.0, 2.0]]))  # softmax 1/4 1/4 2/4
+    # class 2 with a = 0.3: targets 0.1, 0.1, 0.8
+    expected = 0.2 * np.log(4) + 0.8 * np.log(2)
+    assert_allclose(cross_entropy(outputs, jnp.array([2]), 0.3), [expected], rtol=1e-6)
+
+
+def test_binary_cross_entropy_by_hand_and_far_from_0():
+    outputs, targets = jnp.array([0.0, np.log(3.0), -200.0, 200.0]), jnp.array([1, 0, 1, 1])
+    assert_allclose(binary_cross_entropy(outputs, targets), [np.log(2), np.log(4), 200, 0], rtol=1e-6)
+    smooth = binary_cross_entropy(outputs[1:2], targets[1:2], 0.2)  # target 0.1 where the share is 3/4
+    assert_allclose(smooth, [-0.1 * np.log(0.75) - 0.9 * np.log(0.25)], rtol=1e-6)
+    two = binary_cross_entropy(jnp.array([[0.0, np.log(3.0)]]), jnp.array([[1.0, 0.0]]))
+    assert_allclose(two, [(np.log(2) + np.log(4)) / 2], rtol=1e-6)
+
+
+def test_squared_and_huber_errors_by_hand():
+    outputs, targets = jnp.array([[1.0, 4.0], [0.0, -3.0]]), jnp.array([[1.5, 1.0], [0.0, 0.0]])
+    assert mean_squared_error(outputs, targets).tolist() == [(0.25 + 9) / 2, 4.5]
+    assert huber(outputs, targets, 2.0).tolist() == [(0.125 + 2 * (3 - 1)) / 2, 2.0]
+    assert huber(outputs[:, 0], targets[:, 0]).tolist() == [0.125, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("chosen", "classes", "message"),
+    [
+        (
+            "mean_squared_error",
+            10,
+            "needs targets that are numbers, but those of the data are classes; take cross",
+        ),
+        (
+            "cross_entropy",
+            None,
+            "needs targets that are classes, but those of the data are numbers; take binary",
+        ),
+        ("binary_cross_entropy", 10, "needs 2 classes, but there are 10; take cross_entropy"),
+    ],
+)
+def test_a_loss_fits_the_targets(chosen, classes, message):
+    with pytest.raises(InputError, match=message):
+        named(chosen, classes)
+
+
+def test_the_usual_loss_follows_from_the_targets():
+    assert named(None, 10).name == "cross_entropy"
+    assert named(None, None).name == "mean_squared_error"
+    assert named("binary_cross_entropy", 2).outputs == 1
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: jbn.loss(3), "a loss is a function of outputs and targets, but got int"),
+        (lambda: jbn.loss(huber), "the name 'huber' is that of a loss of jbn"),
+        (
+            lambda: jbn.loss(lambda outputs: outputs),
+            "a loss must take outputs, targets, and need nothing else",
+        ),
+        (
+            lambda: jbn.loss(lambda o, t, power: o, power="two"),
+            "default of power must be a number, but got 'two'",
+        ),
+    ],
+)
+def test_what_is_no_loss_is_said_at_once(make, message):
+    with pytest.raises(InputError, match=message):
+        make()
+
+
+def test_a_loss_s_own_numbers_are_swept():
+    """Power 2 trains as the squared error does, and others differ from it, in one program."""
+
+    def distance(outputs, targets, power):
+        return jnp.abs(outputs - targets) ** power
+
+    x = np.random.default_rng(0).normal(size=(200, 3))
+    data = jbn.data.arrays(x, x @ [1.0, 2.0, 3.0] + 7, targets="numbers")
+    make = functools.partial(jbn.Task, jbn.mlp(layers=1, hidden_units=8), data)
+    configs = {"batch_size": [32, 32], "power": [2.0, 1.5]}
+    own = jbn.sweep(make(loss=jbn.loss(distance, power=1.0)), configs, epochs=3, key=jax.random.key(0))
+    usual = jbn.sweep(make(), {"batch_size": [32]}, epochs=3, key=jax.random.key(0))
+    assert_allclose(own.history.train_loss[:, 0], usual.history.train_loss[:, 0], rtol=1e-3)
+    assert abs(own.history.train_loss[-1, 1] / usual.history.train_loss[-1, 0] - 1) > 0.01
+
+
+def test_label_smoothing_counts_in_training_only():
+    configs = {"learning_rate": [0.01] * 2, "batch_size": [128] * 2, "label_smoothing": [0.0, 0.3]}
+    result = jbn.sweep(task_of("cross_entropy"), configs, epochs=3, key=jax.random.key(0))
+    plain = swept("cross_entropy")
+    assert_allclose(result.history.train_loss[:, 0], plain.history.train_loss[:, 0], rtol=1e-3)
+    # the least that targets 0.73 and nine times 0.03 allow is their entropy
+    least = -0.73 * np.log(0.73) - 9 * 0.03 * np.log(0.03)
+    assert result.history.train_loss[-1, 1] > least
+    x, y = jbn.data.digits().validation
+    best = result.winner
+    logits = log_softmax(np.asarray(best.outputs(x)))
+    assert_allclose(
+        result.history.validation_loss[-1, best.config_id], -logits[np.arange(len(y)), y].mean(), rtol=1e-4
+    )
+
+
+def test_balanced_weights_are_as_if_every_class_had_as_many_rows():
+    """The weighted mean loss at the start equals the mean over classes of their mean losses."""
+    rng = np.random.default_rng(0)
+    y = np.repeat([0, 1], [96, 32])
+    x = rng.normal(size=(128, 4)) + 2 * y[:, None]
+    data = jbn.data.arrays(x, y, x_validation=x, y_validation=y, x_test=x, y_test=y)
+    model = jbn.mlp(layers=1, hidden_units=4)
+    weighted = jbn.Task(model, data, class_weights="balanced", optimizer="sgd")
+    same = jbn.Task(model, data, class_weights=(128 / (2 * 96), 128 / (2 * 32)), optimizer="sgd")
+    assert same.problem.weights == pytest.approx(weighted.problem.weights)
+    configs = {"learning_rate": [0.0], "batch_size": [128], "batch_norm": ["none"]}
+    result = jbn.sweep(weighted, configs, epochs=1, key=jax.random.key(0))
+    losses = -log_softmax(np.asarray(result.winner.outputs(x)))[np.arange(128), y]
+    expected = (losses[y == 0].mean() + losses[y == 1].mean()) / 2
+    assert_allclose(result.history.train_loss[0, 0], expected, rtol=1e-4)
+    assert_allclose(result.history.validation_loss[0, 0], losses.mean(), rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        ("even", "must be \"balanced\" or one number a class, but got 'even'"),
+        ([1.0, 2.0], "one finite number of at least 0 for each of 10 classes"),
+        ([-1.0] + [1.0] * 9, "one finite number of at least 0"),
+    ],
+)
+def test_class_weights_are_checked(weights, message):
+    with pytest.raises(InputError, match=message):
+        jbn.Task(model=jbn.mlp(), data=jbn.data.digits(), class_weights=weights)
+
+
+def test_one_output_serves_two_classes():
+    x, y = jbn.data.digits().train
+    two = y < 2
+    data = jbn.data.arrays(x[two], y[two])
+    task = jbn.Task(jbn.mlp(layers=1, hidden_units=8), data, loss="binary_cross_entropy")
+    configs = {"learning_rate": [0.03], "batch_size": [32], "label_smoothing": [0.1]}
+    result = jbn.sweep(task, configs, epochs=5, key=jax.random.key(0))
+    assert result.winner.outputs(data.test.x).shape == (len(data.test.y), 1)
+    assert set(np.asarray(result.winner.predict(data.test.x)).tolist()) == {0, 1}
+    assert result.test_accuracy == pytest.approx(result.winner.accuracy(*data.test))
+    assert result.test_accuracy > 0.95

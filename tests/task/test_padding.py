@@ -11,7 +11,7 @@ import pytest
 import jbn
 from jbn.task import member as members
 from jbn.task.hyper import Structure, bind, numbers
-from jbn.task.losses import cross_entropy
+from jbn.task.losses import LOSSES
 from jbn.task.member import Problem, Rows
 from jbn.task.optimizers import OPTIMIZERS
 
@@ -58,7 +58,7 @@ def compare(optimizer, activation):
     """Padded and exact parameters and statistics, and how far apart their leaves are."""
     with jax.enable_x64(True):
         model = jbn.mlp()
-        problem = Problem(model, optimizer, cross_entropy, CLASSES)
+        problem = Problem(model, optimizer, LOSSES["cross_entropy"], CLASSES)
         known = {entry.name: entry for entry in (*optimizer.hyperparameters, *model.hyperparameters)}
         traced = numbers(known, {key: value for key, value in NUMBERS.items() if key in known})
         fixed = tuple(sorted({**FIXED, "activation": activation}.items()))

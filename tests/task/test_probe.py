@@ -10,7 +10,7 @@ import pytest
 import jbn
 from jbn.task import probe
 from jbn.task.hyper import Structure
-from jbn.task.losses import cross_entropy
+from jbn.task.losses import LOSSES
 from jbn.task.member import Problem
 from jbn.task.optimizers import OPTIMIZERS
 
@@ -30,7 +30,7 @@ def known():
 
 
 def verdict(own, size=3, capacity=5, features=(4,), model=MODEL):
-    problem = Problem(model, own, cross_entropy, 2)
+    problem = Problem(model, own, LOSSES["cross_entropy"], 2)
     return probe.exact_when_padded(problem, structure(capacity), {"hidden_units": size}, features=features)
 
 
@@ -133,7 +133,7 @@ def test_the_answer_is_kept_for_all_batch_sizes():
         calls.append(learning_rate)
         return optax.sgd(learning_rate)
 
-    problem = Problem(MODEL, jbn.optimizer(counted), cross_entropy, 2)
+    problem = Problem(MODEL, jbn.optimizer(counted), LOSSES["cross_entropy"], 2)
     counts = []
     for batch_size in (32, 64, 32):
         own = structure(5, batch_size=batch_size)

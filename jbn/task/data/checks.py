@@ -65,8 +65,41 @@ def check_labels(y: Named) -> None:
         row = whole.argmin()
         raise InputError(
             f"{y.title} must be whole numbers, but has {y.values[row]} in row {row}; "
-            f"{RENUMBER} numbers the classes"
+            f'{RENUMBER} numbers the classes, targets="numbers" says that they are no classes'
         )
+
+
+def check_kind(targets: str) -> str:
+    """What the targets may be."""
+    if targets not in ("classes", "numbers"):
+        raise InputError(f'targets must be "classes" or "numbers", but got {targets!r}')
+    return targets
+
+
+def check_numbers(y: Named) -> None:
+    """Targets are finite real numbers, `[rows]` or `[rows, numbers]`."""
+    dtype, shape = y.values.dtype, y.values.shape
+    if dtype.kind not in "biuf":
+        raise InputError(f"{y.title} must be numbers, but its dtype is {dtype}; make numbers of it first")
+    if len(shape) not in (1, 2) or not all(shape):
+        raise InputError(f"{y.title} must be [rows] or [rows, numbers], but its shape is {shape}")
+    finite = np.isfinite(y.values)
+    if not finite.all():
+        row = np.unravel_index(finite.argmin(), shape)[0]
+        raise InputError(
+            f"{y.title} must be finite, but has {y.values[row]} in row {row}; leave such rows out"
+        )
+
+
+def check_same_numbers(ys: Mapping[str, Named]) -> None:
+    """Rows of all parts have as many numbers as in the training part."""
+    train = ys["train"]
+    for y in ys.values():
+        if y.values.shape[1:] != train.values.shape[1:]:
+            raise InputError(
+                f"{y.title} must have the numbers of {train.title}, but their rows have the shapes "
+                f"{y.values.shape[1:]} and {train.values.shape[1:]}; prepare all parts alike"
+            )
 
 
 def check_same_rows(x: Named, y: Named) -> None:

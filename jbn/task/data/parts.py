@@ -1,10 +1,11 @@
 """What every data source becomes."""
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Int32, Shaped
+from jaxtyping import Shaped
 
 
 class Part(NamedTuple):
@@ -12,7 +13,7 @@ class Part(NamedTuple):
 
     Args:
         x: features, `[rows, ...features]`, of the real dtype they came with (also bool and integers).
-        y: labels `0 ... classes - 1`, `[rows]`, int32.
+        y: class numbers `0 ... classes - 1`, `[rows]`, int32; or numbers, `[rows]` or `[rows, numbers]`, floats.
 
     >>> import numpy as np
     >>> Part(np.zeros((3, 2)), np.zeros(3, np.int32)).x.shape
@@ -20,19 +21,19 @@ class Part(NamedTuple):
     """
 
     x: Shaped[np.ndarray, " rows *features"]
-    y: Int32[np.ndarray, " rows"]
+    y: Shaped[np.ndarray, " rows *numbers"]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Data:
-    """A classification data set in host memory; two are equal only if they are the same object.
+    """A data set in host memory; two are equal only if they are the same object.
 
     Args:
         name: where it comes from, for people.
         train: what is trained on.
         validation: what configurations are compared on.
         test: what is looked at once, at the end.
-        classes: number of classes; each has at least one row in the training part.
+        classes: number of classes; each has at least one row in the training part. None where targets are numbers.
 
     >>> from jbn.task import data
     >>> data.digits()
@@ -43,11 +44,18 @@ class Data:
     train: Part
     validation: Part
     test: Part
-    classes: int
+    classes: int | None
 
     def __repr__(self) -> str:
         rows = (
             f"{len(self.train.y)} training, {len(self.validation.y)} validation, {len(self.test.y)} test rows"
         )
         features = "x".join(map(str, self.train.x.shape[1:]))
-        return f"Data({self.name!r}: {rows} of {features} features, {self.classes} classes)"
+        numbers = "a number" if self.numbers == 1 else f"{self.numbers} numbers"
+        targets = f"{numbers} a row" if self.classes is None else f"{self.classes} classes"
+        return f"Data({self.name!r}: {rows} of {features} features, {targets})"
+
+    @property
+    def numbers(self) -> int:
+        """How many numbers a row has as its target; for classes 1."""
+        return math.prod(self.train.y.shape[1:])

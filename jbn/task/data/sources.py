@@ -26,6 +26,7 @@ def arrays(
     y_validation: npt.ArrayLike | None = None,
     x_test: npt.ArrayLike | None = None,
     y_test: npt.ArrayLike | None = None,
+    targets: str = "classes",
     name: str = "arrays",
     seed: int = 0,
 ) -> Data:
@@ -37,11 +38,12 @@ def arrays(
 
     Args:
         x_train: features, `[rows, ...features]`, of any real dtype; finite.
-        y_train: labels `0 ... K - 1`, whole numbers of any dtype, `[rows]`.
+        y_train: class numbers `0 ... K - 1`, whole numbers of any dtype, `[rows]`; or numbers, see `targets`.
         x_validation: features of the validation part, if there is one; rows of the same shape.
         y_validation: its labels, among those of `y_train`.
         x_test: features of the test part, if there is one.
         y_test: its labels, among those of `y_train`.
+        targets: "classes", or "numbers": any finite ones, `[rows]` or `[rows, numbers]`, for regression.
         name: what to call the data set.
         seed: fixes the split.
 
@@ -58,10 +60,10 @@ def arrays(
     """
     values = (x_train, y_train, x_validation, y_validation, x_test, y_test)
     given = {key: named(key, value) for key, value in zip(ARRAYS, values, strict=True) if value is not None}
-    return assemble(given, name=name, seed=seed)
+    return assemble(given, name=name, seed=seed, targets=targets)
 
 
-def npz(path: str | os.PathLike[str], *, seed: int = 0) -> Data:
+def npz(path: str | os.PathLike[str], *, targets: str = "classes", seed: int = 0) -> Data:
     """Data from an .npz file with arrays named like the arguments of `arrays`.
 
     `x_train` and `y_train` must be there; of the others, a part that is missing is split off the training
@@ -69,6 +71,7 @@ def npz(path: str | os.PathLike[str], *, seed: int = 0) -> Data:
 
     Args:
         path: the file.
+        targets: what y is, "classes" or "numbers".
         seed: fixes the split.
 
     Returns:
@@ -93,7 +96,8 @@ def npz(path: str | os.PathLike[str], *, seed: int = 0) -> Data:
         if name in OTHER_NAMES:
             raise InputError(f"{path} has an array {name}, which is not read; call it {OTHER_NAMES[name]}")
     given = {key: named(f"{key} ({path})", value) for key, value in found.items()}
-    return assemble(given, name=path.name, seed=seed, origin=f"{path} has {', '.join(names) or 'no arrays'}")
+    origin = f"{path} has {', '.join(names) or 'no arrays'}"
+    return assemble(given, name=path.name, seed=seed, targets=targets, origin=origin)
 
 
 def mnist(directory: str | os.PathLike[str], *, seed: int = 0) -> Data:
@@ -164,6 +168,7 @@ def load(
     name_or_path: str | os.PathLike[str],
     *,
     data_dir: str | os.PathLike[str] | None = None,
+    targets: str = "classes",
     seed: int = 0,
 ) -> Data:
     """The data set of this name, or of this .npz file.
@@ -171,6 +176,7 @@ def load(
     Args:
         name_or_path: `"digits"`, `"mnist"`, or a path that ends in `.npz`.
         data_dir: the directory with the files of `"mnist"`; the others need none.
+        targets: of a file: what y is, "classes" or "numbers".
         seed: fixes the split.
 
     Raises:
@@ -191,7 +197,7 @@ def load(
             )
         return mnist(data_dir, seed=seed)
     if name.lower().endswith(".npz"):
-        return npz(name, seed=seed)
+        return npz(name, targets=targets, seed=seed)
     kind = "exists, but is no .npz file" if Path(name).exists() else "is neither a known name nor a file"
     raise InputError(
         f"data {name!r} {kind}; {did_you_mean(name, NAMES)}; "
