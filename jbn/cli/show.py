@@ -83,10 +83,10 @@ def _heading(name: str, narrow: bool) -> str:
 
 def _cell(name: str, value: object, error: float, between: str) -> str:
     """A number with as many digits as tell configurations apart; its standard error, if any, with as many."""
+    if value is None or value != value:  # noqa: PLR0124 (only NaN differs)
+        return "-"
     if not isinstance(value, float):
         return str(value)
-    if np.isnan(value):
-        return "-"
     number = _digits(name.removeprefix("validation_"), value)
     return (
         number if np.isnan(error) else f"{number}{between}{_digits(name.removeprefix('validation_'), error)}"

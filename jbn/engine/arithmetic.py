@@ -42,10 +42,10 @@ def arithmetic(task: Task, structure: Structure) -> Arithmetic:
     """
     structure = structure.without("batch_size")._replace(padded=())
     usual = {n: v for n, v in task.defaults().items() if task.hyperparameters[n].kind == "padded"}
-    row = _row(task)
-    own = _kernels(task.problem, row, structure)
-    base = _kernels(task.problem, row, structure.sized(usual))
-    products, multiply_adds, activations = _products(task.problem, row, structure.sized(usual))
+    problem, row = task.with_optimizer(structure.optimizer).problem, _row(task)
+    own = _kernels(problem, row, structure)
+    base = _kernels(problem, row, structure.sized(usual))
+    products, multiply_adds, activations = _products(problem, row, structure.sized(usual))
     return Arithmetic(
         products=products,
         multiply_adds=multiply_adds * own.entries / base.entries,
@@ -57,7 +57,8 @@ def arithmetic(task: Task, structure: Structure) -> Arithmetic:
 
 def member_shapes(task: Task, structure: Structure) -> Member:
     """Shapes and types of a member of this structure, padding included."""
-    return _member(task.problem, _row(task), structure._replace(padded=()))
+    problem = task.with_optimizer(structure.optimizer).problem
+    return _member(problem, _row(task), structure._replace(padded=()))
 
 
 class _Kernels(NamedTuple):

@@ -64,6 +64,11 @@ def columns_of(task: Task, configs: Mapping[str, np.ndarray], count: int) -> lis
     ]
 
 
+def same(name: str, value: Any, count: int) -> Column:
+    """A compiled hyper-parameter that is the same in all of so many rows."""
+    return Column(name, "compiled", [value] * count, [value] * REFERENCE, [value])
+
+
 def _reference(configs: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
     """Configurations that stand for all: drawn from the space; where there is none, those given."""
     space = configs.space if isinstance(configs, Configs) else None
@@ -84,7 +89,7 @@ def _column(
     count: int,
 ) -> Column:
     if entry.name not in configs:
-        return Column(entry.name, entry.kind, [default] * count, [default] * REFERENCE, [default])
+        return same(entry.name, default, count)._replace(kind=entry.kind)
     own, expected = (
         [int(v) if entry.whole else v for v in source[entry.name].tolist()] for source in (configs, reference)
     )

@@ -1,6 +1,7 @@
 """Where members live: chunks with a fixed number of slots for each cohort of a program."""
 
 import dataclasses
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -79,9 +80,12 @@ def lay_out(
     Those with most work come first, so that workers finish together, but one chunk of every program before
     all others: its first call compiles, and two of the same program side by side would wait for each other.
     """
-    traced = jax.tree.map(
-        lambda a: np.broadcast_to(a, _count(configs)), numbers(task.hyperparameters, configs)
-    )
+
+    @functools.cache
+    def traced(optimizer: str | None) -> Traced:
+        own = numbers(task.with_optimizer(optimizer).hyperparameters, configs)
+        return jax.tree.map(lambda a: np.broadcast_to(a, _count(configs)), own)
+
     drafts = [
         draft
         for program in plan.programs
@@ -93,7 +97,7 @@ def lay_out(
         filled = (
             np.pad(rows, (0, plan.slots - len(rows)), mode="edge") if len(rows) else np.zeros(plan.slots, int)
         )
-        own = jax.tree.map(lambda a: a[filled], traced)
+        own = jax.tree.map(lambda a: a[filled], traced(structure.optimizer))
         own |= {name: configs[name][filled].astype(np.int32) for name in structure.padded}
         return Part(structure, rows * seeds + seed, jax.device_put(own, device))
 

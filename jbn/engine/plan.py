@@ -12,8 +12,9 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from jbn.engine.cohorts import Program, programs
-from jbn.engine.columns import REFERENCE, Classes, Column, columns_of, structures
+from jbn.engine.columns import REFERENCE, Classes, Column, columns_of, same, structures
 from jbn.engine.cost import Rates, compile_seconds, epoch_seconds, rates
+from jbn.task.optimizer_choice import Group, groups
 from jbn.task.probe import exact_when_padded
 from jbn.task.task import Task
 
@@ -29,13 +30,14 @@ class Plan(NamedTuple):
             have most kernels in common.
         tile: members that one iteration trains side by side.
         slots: capacity of a chunk for each cohort.
-        classes: how many capacities every padded size has, or "exact".
+        classes: how many capacities every padded size has, or "exact"; where configurations choose their optimiser,
+            by its name.
     """
 
     programs: tuple[Program, ...]
     tile: int
     slots: int
-    classes: Classes = 1
+    classes: Classes | dict[str, Classes] = 1
 
     def chunks(self, program: Program, *, seeds: int, workers: int) -> int:
         """How many chunks of one seed index hold a program's cohorts.
@@ -71,7 +73,8 @@ def plan(
 
     A padded member computes more than its own arithmetic, another capacity costs another program. Of one to four
     capacities a padded size, and of exact shapes, it takes what is expected to cost least in all. Where the
-    optimiser does not treat every entry alike, shapes are exact.
+    optimiser does not treat every entry alike, shapes are exact. Configurations with different optimisers are laid
+    out apart, each as in a sweep with this optimiser alone.
 
     On a CPU a tile is a single member: its state stays in the cache while it trains the whole segment. An
     accelerator is filled by many members side by side.
@@ -84,14 +87,59 @@ def plan(
         seeds: seed indices of every configuration.
         classes: so many capacities for every padded size, or "exact"; by default the cheapest.
     """
-    count = len(next(iter(configs.values())))
-    columns = columns_of(task, configs, count)
+    own = _Weights(rates(platform), seeds * epochs, MANY_PROGRAMS)
+    parts = _parts(task, configs, own, classes)
+    if sum(len(part.programs) for part in parts) > MANY_PROGRAMS:
+        parts = _parts(task, configs, own._replace(limit=MANY_PROGRAMS // len(parts)), classes)
+    laid_out = tuple(program for part in parts for program in part.programs)
+    by_name = {part.optimizer: part.classes for part in parts if part.optimizer is not None}
+    tile, slots = (1, 16) if platform == "cpu" else (32, 128)
+    return Plan(laid_out, tile, slots, by_name or parts[0].classes)
+
+
+class _Weights(NamedTuple):
+    """What padding and compiling are weighed by.
+
+    Args:
+        rates: seconds that things take.
+        epochs: segments of a configuration, those of all its seed indices.
+        limit: programs of an optimiser beyond which padding is not avoided.
+    """
+
+    rates: Rates
+    epochs: int
+    limit: int
+
+
+class _Part(NamedTuple):
+    """The programs of the configurations with one optimiser, and how many capacities they have."""
+
+    optimizer: str | None
+    programs: tuple[Program, ...]
+    classes: Classes
+
+
+def _parts(
+    task: Task, configs: Mapping[str, np.ndarray], own: _Weights, classes: Classes | None
+) -> list[_Part]:
+    """One for every optimiser that configurations have."""
+    found = groups(task.optimizers, configs)
+    return [_part(task, group, configs, own, classes) for group in found if len(group.rows)]
+
+
+def _part(
+    task: Task, group: Group, configs: Mapping[str, np.ndarray], own: _Weights, classes: Classes | None
+) -> _Part:
+    task, count = task.with_optimizer(group.optimizer), len(group.rows)
+    columns = columns_of(task, group.of(configs), count)
     if classes is None:
         exact = not _padding_is_exact(task, columns)
-        members = count * seeds * epochs
-        classes = "exact" if exact else _cheapest(task, columns, rates(platform), members=members)
-    tile, slots = (1, 16) if platform == "cpu" else (32, 128)
-    return Plan(_laid_out(columns, "values", classes), tile, slots, classes)
+        classes = "exact" if exact else _cheapest(task, columns, own, configurations=group.expected)
+    if group.optimizer is not None:
+        columns.append(same("optimizer", group.optimizer, count))
+    found = _laid_out(columns, "values", classes)
+    programs = tuple(tuple(c._replace(rows=group.rows[c.rows]) for c in cohorts) for cohorts in found)
+    return _Part(group.optimizer, programs, classes)
 
 
 def _laid_out(
@@ -117,21 +165,21 @@ def _padding_is_exact(task: Task, columns: Sequence[Column]) -> bool:
     )
 
 
-def _cheapest(task: Task, columns: Sequence[Column], own: Rates, *, members: int) -> Classes:
+def _cheapest(task: Task, columns: Sequence[Column], own: _Weights, *, configurations: float) -> Classes:
     """How many capacities are expected to cost least; of equals the fewest.
 
     Members times epochs are rounded to a power of two: a few configurations more or less change no program.
     """
     if not any(column.padded for column in columns):
         return 1
-    each = 2 ** round(math.log2(members)) / REFERENCE
+    each = 2 ** round(math.log2(configurations * own.epochs)) / REFERENCE
     best, least = CLASSES[0], math.inf
     for classes in CLASSES:
         laid_out = _laid_out(columns, "reference", classes)
-        if classes != 1 and len(laid_out) > MANY_PROGRAMS:
+        if classes != 1 and len(laid_out) > own.limit:
             break
         # compiling goes on beside training: workers share the sum of both
-        seconds = compile_seconds(task, laid_out, own) + each * epoch_seconds(task, laid_out, own)
+        seconds = compile_seconds(task, laid_out, own.rates) + each * epoch_seconds(task, laid_out, own.rates)
         if seconds < 0.999 * least:
             best, least = classes, seconds
     return best

@@ -57,7 +57,7 @@ class Trainer:
     def __init__(
         self, task: Task, plan: Plan, key: PRNGKeyArray, *, seeds: int, workers: Workers, waits: bool
     ):
-        self._problem, self._tile, self._waits = task.problem, plan.tile, waits
+        self._task, self._tile, self._waits = task, plan.tile, waits
         self._devices, self._platform = workers.devices, workers.platform
         arrays = task.arrays()
         purposes = [streams(key, seed) for seed in range(seeds)]
@@ -84,15 +84,17 @@ class Trainer:
         keys = self._streams[chunk.device][chunk.seed]
         traced = tuple(part.traced for part in chunk.parts)
         live = tuple(_live(np.zeros(0, int), chunk.slots) for _ in chunk.parts)
-        structures = tuple(part.structure for part in chunk.parts)
+        problem = self._task.with_optimizer(chunk.parts[0].structure.optimizer).problem
+        # without its name: the programs are those of a task with this optimiser alone
+        structures = tuple(part.structure.without("optimizer") for part in chunk.parts)
         shared = tuple(structure.without("batch_size") for structure in structures)
         tile = min(self._tile, chunk.slots)
         # elsewhere than on a CPU the start of a segment is kept until it has ended, in case memory runs out
         donate = self._platform == "cpu" or self._waits
         shuffle = self._executable(_shuffle, (train, keys.order, _EPOCH), device)
-        init = self._executable(init_program(self._problem, shared), (traced, keys.initial, train), device)
-        advance = train_program(self._problem, structures, tile, donate)
-        evaluate = evaluate_program(self._problem, shared, tile)
+        init = self._executable(init_program(problem, shared), (traced, keys.initial, train), device)
+        advance = train_program(problem, structures, tile, donate)
+        evaluate = evaluate_program(problem, shared, tile)
         chunk.programs = Programs(
             shuffle,
             init,

@@ -19,6 +19,7 @@ from jbn.policies import History
 from jbn.runs.result import Best
 from jbn.runs.table import standing
 from jbn.search import Configs
+from jbn.task.optimizer_choice import groups
 from jbn.task.task import Task
 
 WEIGHTS = "best.npz"
@@ -118,9 +119,8 @@ def recorder(
         "task": {
             "model": task.model.name,
             "data": repr(task.data),
-            "optimizer": task.problem.optimizer.name,
             "loss": task.problem.loss.name,
-            "defaults": task.defaults(),
+            **_optimizers(task, configs),
         },
         "objective": task.judged_by._asdict(),
         "epochs": epochs,
@@ -136,6 +136,15 @@ def recorder(
         out, settings=about, configs=configs, seeds=seeds, measured=task.problem.measured
     ) as own:
         yield _Folder(Path(out), own, seeds)
+
+
+def _optimizers(task: Task, configs: Configs) -> dict[str, Any]:
+    """The optimiser and all defaults; where configurations choose, those of every one of them apart."""
+    if "optimizer" not in configs:
+        return {"optimizer": task.problem.optimizer.name, "defaults": task.defaults()}
+    chosen = [group.optimizer for group in groups(task.optimizers, configs)]
+    defaults = {name: task.with_optimizer(name).defaults() for name in chosen}
+    return {"optimizer": chosen, "defaults": defaults}
 
 
 def _now() -> str:

@@ -34,7 +34,7 @@ class Best:
     Args:
         config_id: which row of the sweep's configurations it is.
         seed: its seed index.
-        config: its hyper-parameters, defaults included.
+        config: its hyper-parameters, defaults included, without what its optimiser ignores.
         params: its parameters, without padding.
         stats: its running statistics, without padding, of the last segment.
         normalizer: what its input features are normalised with.
@@ -97,7 +97,7 @@ class Result:
 
     Args:
         task: what was trained.
-        configs: the configurations, names to arrays.
+        configs: the configurations, names to arrays; NaN or None where a configuration's optimiser ignores one.
         history: losses and metrics of every member after every segment.
         seeds: seed indices of every configuration; member = configuration * seeds + seed.
         timings: what tracing and compiling took.

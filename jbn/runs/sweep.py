@@ -25,6 +25,7 @@ from jbn.runs.record import Recorder, recorder
 from jbn.runs.result import Best, Result, best_member
 from jbn.search import Configs
 from jbn.task.objectives import Objective
+from jbn.task.optimizer_choice import without_ignored
 from jbn.task.task import Task
 
 
@@ -77,7 +78,9 @@ def sweep(
 
     Args:
         task: model, data, optimiser and loss.
-        configs: names of hyper-parameters to arrays of equal length, e.g. from `jbn.search.random`.
+        configs: names of hyper-parameters to arrays of equal length, e.g. from `jbn.search.random`. With `optimizer`
+            among them, each configuration is trained by the optimiser of that name, whose defaults hold for it; what
+            this optimiser does not have it ignores, and the result has NaN or None there.
         epochs: passes over the training part, at least 1. A segment is an epoch.
         key: a JAX key.
         seeds: train every configuration with so many seed indices; the table has the means of their metrics and
@@ -161,7 +164,7 @@ def _checked(task: Task, configs: Mapping[str, Any], epochs: int, seeds: int) ->
     if columns.count < 1:
         raise InputError("a sweep needs at least 1 configuration, but got 0")
     task.check(columns)
-    return columns
+    return without_ignored(task.optimizers, columns)
 
 
 def _check_size(
@@ -270,16 +273,18 @@ def _winner(task: Task, configs: Configs, engine: Engine, history: History, seed
         return None
     config_id, seed = divmod(member, seeds)
     params, stats = engine.member(member)
-    config = {**task.defaults(), **configs.row(config_id)}
+    row = configs.row(config_id)
+    own = task.with_optimizer(row.get("optimizer"))
+    given = {name: value for name, value in row.items() if name in own.hyperparameters or name == "optimizer"}
     arrays = task.arrays()
     return Best(
         config_id,
         seed,
-        config,
+        {**own.defaults(), **given},
         params,
         stats,
         normalizer=arrays.normalizer,
-        problem=task.problem,
+        problem=own.problem,
         unit=arrays.train.unit,
         classes=task.data.classes,
     )

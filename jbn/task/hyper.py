@@ -1,7 +1,7 @@
 """From configurations to what compiled programs take: a static structure and traced numbers."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -25,6 +25,11 @@ class Structure(NamedTuple):
 
     values: tuple[tuple[str, Any], ...]
     padded: tuple[str, ...] = ()
+
+    @property
+    def optimizer(self) -> str | None:
+        """The name of the optimiser; None where configurations do not choose it."""
+        return dict(self.values).get("optimizer")
 
     def without(self, name: str) -> "Structure":
         """The same for everything but one hyper-parameter."""
@@ -70,14 +75,14 @@ def _rounded(value: Any) -> Any:
     return value.astype(dtype)
 
 
-def check_names(known: Mapping[str, HyperParameter], names: Sequence[str]) -> None:
+def check_names(known: Collection[str], names: Sequence[str]) -> None:
     """Every name must be a hyper-parameter of the task."""
     for name in names:
         if name not in known:
             raise InputError(f"unknown hyper-parameter {name!r}: {did_you_mean(name, _readable(known))}")
 
 
-def _readable(known: Mapping[str, HyperParameter]) -> list[str]:
+def _readable(known: Collection[str]) -> list[str]:
     """The names; of a row of numbered ones only the first."""
     numbered = re.compile(r".*_(?!1$)\d+")
     return [name for name in known if not numbered.fullmatch(name)]

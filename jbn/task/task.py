@@ -20,7 +20,8 @@ from jbn.task.losses import Kind, Loss
 from jbn.task.member import Problem, Rows
 from jbn.task.metrics import Metric
 from jbn.task.objectives import Objective
-from jbn.task.optimizers import Optimizer, named
+from jbn.task.optimizer_choice import check_chosen, offered, pick, several
+from jbn.task.optimizers import Optimizer
 
 _LENGTH = "schedule_epochs"
 BATCH_SIZE = HyperParameter("batch_size", "compiled", 64, low=2, whole=True)
@@ -42,7 +43,9 @@ class Task:
     Args:
         model: three pure functions, e.g. `jbn.mlp()`.
         data: training, validation and test part, e.g. `jbn.data.digits()`.
-        optimizer: "adam", "adamw", "lion", "rmsprop" or "sgd", or one of your own, made by `jbn.optimizer`.
+        optimizer: "adam", "adamw", "lion", "rmsprop" or "sgd", or one of your own, made by `jbn.optimizer`. A space
+            that has `optimizer` may choose any of these five instead, and this one, by their names; a list or tuple
+            says which it may choose among. Where there is no choice, the first of them is taken.
         loss: "cross_entropy" or "binary_cross_entropy" of classes, "mean_squared_error" or "huber" of numbers, a
             function `loss(outputs, targets) -> [rows]`, or what `jbn.loss` makes of one; default: cross entropy, or
             the squared error. Numbers are standardised like features, with the mean and deviation of the training
@@ -60,7 +63,8 @@ class Task:
         epochs: what `schedule_epochs` is where a space does not say; a run sets it to its own length.
 
     Raises:
-        InputError: an unknown optimiser or loss, or an optimiser with a hyper-parameter of the model's name.
+        InputError: an unknown optimiser or loss, two optimisers with one name, or a hyper-parameter of an optimiser
+            with the name of one of the model.
 
     >>> import jbn
     >>> task = jbn.Task(model=jbn.mlp(), data=jbn.data.digits(), optimizer="adam", loss="cross_entropy")
@@ -70,7 +74,7 @@ class Task:
 
     model: Model
     data: Data
-    optimizer: str | Optimizer = "adam"
+    optimizer: str | Optimizer | Sequence[str | Optimizer] = "adam"
     loss: str | Loss | Callable[..., Array] | None = None
     augment: Callable[..., Array] | None = None
     metrics: Sequence[str | Metric | Callable[..., Array]] | None = None
@@ -80,9 +84,15 @@ class Task:
 
     def __post_init__(self) -> None:
         model = {entry.name for entry in self.model.hyperparameters} | {BATCH_SIZE.name}
+        if "optimizer" in model:
+            raise InputError("a space's optimizer is that of the task; give the model's own another name")
+        if several(self.optimizer):
+            for name in self.optimizers:
+                self.with_optimizer(name)
+            return
         for owner in ("optimizer", "loss"):
             for entry in getattr(self.problem, owner).hyperparameters:
-                if entry.name in model:
+                if entry.name in model | {"optimizer"}:
                     raise InputError(
                         f"hyper-parameter {entry.name!r} of the {owner} is also one of the model or the data; "
                         f"give it another name where the one or the other is made"
@@ -91,9 +101,14 @@ class Task:
         assert self.judged_by  # an objective that is none is said now
 
     @functools.cached_property
+    def optimizers(self) -> dict[str, Optimizer]:
+        """Those that a space may choose among, by name, the default first."""
+        return offered(self.optimizer)
+
+    @functools.cached_property
     def problem(self) -> Problem:
-        """What compiled programs depend on besides shapes."""
-        optimizer = named(self.optimizer)
+        """What compiled programs depend on besides shapes; of several optimisers it has the default."""
+        optimizer = next(iter(self.optimizers.values()))
         own = losses.named(self.loss, self.data.classes)
         usual = self.kind == "classes" or own.standardized
         return Problem(
@@ -116,9 +131,26 @@ class Task:
         """The objective, with its direction."""
         return objectives.settled(self.objective, self.problem.metrics)
 
+    def with_optimizer(self, name: Any) -> "Task":
+        """The task with the optimiser of that name alone; itself where the name is None.
+
+        Raises:
+            InputError: one that the task does not offer, or that has a hyper-parameter of the model's name.
+        """
+        if name is None:
+            return self
+        optimizer = pick(self.optimizers, name)
+        if name not in self._alone:
+            self._alone[name] = self._sharing_arrays(optimizer=optimizer)
+        return self._alone[name]
+
+    @functools.cached_property
+    def _alone(self) -> "dict[str, Task]":
+        return {}
+
     @functools.cached_property
     def hyperparameters(self) -> dict[str, HyperParameter]:
-        """Everything that a search space may vary, by name."""
+        """Everything that a search space may vary besides `optimizer`, by name."""
         rows = len(self.data.train.y)
         entries = (
             BATCH_SIZE._replace(high=rows),
@@ -153,17 +185,26 @@ class Task:
             if entries == self.model.hyperparameters
             else self.model._replace(hyperparameters=entries)
         )
-        task = dataclasses.replace(self, model=model, epochs=float(epochs))
+        return self._sharing_arrays(model=model, epochs=float(epochs))
+
+    def _sharing_arrays(self, **changed: Any) -> "Task":
+        task = dataclasses.replace(self, **changed)
         task.__dict__["_arrays"] = self._arrays  # the data are the same
         return task
 
     def check(self, configs: Mapping[str, Sequence[Any] | np.ndarray]) -> None:
         """Every name must be known and every value allowed; `configs` maps names to values or arrays of them.
 
+        Where they choose an `optimizer`, all that any of the chosen ones has is known, and every configuration's own
+        says what is allowed: what it does not have it ignores.
+
         Raises:
             InputError: what is wrong, and what is known or allowed.
         """
-        hyper_module.check_names(self.hyperparameters, list(configs))
+        if "optimizer" in configs:
+            check_chosen(self, configs)
+            return
+        hyper_module.check_names([*self.hyperparameters, "optimizer"], list(configs))
         for name, values in configs.items():
             if name == "batch_size":
                 self._check_batch_size(values)

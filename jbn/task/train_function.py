@@ -13,6 +13,7 @@ from jbn.nn.model import HyperParameter, check_values
 from jbn.task import member as members
 from jbn.task.hyper import Structure, bind, check_names, numbers
 from jbn.task.member import Member, Metrics, Rows
+from jbn.task.optimizer_choice import names_of, pick
 from jbn.task.streams import order, streams
 from jbn.task.task import Task
 
@@ -24,7 +25,8 @@ def train_function(task: Task, *, epochs: int, capacity: Mapping[str, int] | Non
 
     `train` runs the same experiment as the member of a sweep with this configuration, the same key and seed
     index 0. Numbers such as the learning rate may be traced: map over them, differentiate through them. What
-    gives arrays their shapes (`layers`, `batch_size`, ...) must be Python numbers: close over them.
+    gives arrays their shapes (`layers`, `batch_size`, ...) must be Python numbers, and `optimizer` a Python string:
+    close over them. What only other optimisers of the task have is ignored where there is an `optimizer`.
 
     Args:
         task: what is trained.
@@ -54,9 +56,10 @@ def train_function(task: Task, *, epochs: int, capacity: Mapping[str, int] | Non
     arrays, sizes = task.arrays(), dict(capacity or {})
 
     def train(config: Mapping[str, Any], key: PRNGKeyArray) -> tuple[Metrics, PyTree, PyTree]:
-        check_names(task.hyperparameters, [*config, *sizes])
-        task.check({name: value for name, value in config.items() if not isinstance(value, jax.core.Tracer)})
-        own = task.settled(config, epochs=epochs)
+        own, config = _of_its_optimizer(task, config)
+        check_names([*own.hyperparameters, "optimizer"], [*config, *sizes])
+        own.check({name: value for name, value in config.items() if not isinstance(value, jax.core.Tracer)})
+        own = own.settled(config, epochs=epochs)
         structure, traced = _split(own, config, sizes)
         hyper = bind(structure, traced)
         keys = streams(key)
@@ -72,6 +75,15 @@ def train_function(task: Task, *, epochs: int, capacity: Mapping[str, int] | Non
         return metrics, final.params, final.stats
 
     return train
+
+
+def _of_its_optimizer(task: Task, config: Mapping[str, Any]) -> tuple[Task, Mapping[str, Any]]:
+    """The task with the optimiser of a configuration, and what of the configuration is not another one's."""
+    if "optimizer" not in config:
+        return task, config
+    own = task.with_optimizer(pick(task.optimizers, config["optimizer"]).name)
+    others = names_of(task.optimizers.values()) - own.hyperparameters.keys() | {"optimizer"}
+    return own, {name: value for name, value in config.items() if name not in others}
 
 
 def _take(rows: Rows, order: Int[Array, " rows"]) -> Rows:

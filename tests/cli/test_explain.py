@@ -79,3 +79,28 @@ def test_the_limit_is_an_option_of_the_library_too():
     with pytest.raises(InputError, match="at most 2 programs, but this space needs 3"):
         jbn.sweep(task, configs, epochs=1, key=jax.random.key(0), max_programs=2)
     assert len(jbn.sweep(task, configs, epochs=1, key=jax.random.key(0), max_programs=None).table()) == 3
+
+
+CHOICE = """
+grid = 1
+epochs = 1
+[space]
+optimizer = {choice = ["adam", "sgd"]}
+nesterov = {choice = [true, false]}
+layers = 1
+hidden_units = 8
+batch_size = 256
+"""
+
+
+def test_the_plan_tells_optimizers_apart(tmp_path, capsys):
+    assert run(spec(tmp_path, CHOICE), Console(width=100), How(cache=False, explain=True)) == 0
+    shown = capsys.readouterr().out
+    table = [line.split() for line in shown[shown.index("Plan: 3 programs") :].splitlines()]
+    heading = next(place for place, line in enumerate(table) if line[:1] == ["program"])
+    assert table[heading][1:3] == ["optimizer", "nesterov"]
+    assert sorted(tuple(line[1:3]) for line in table[heading + 1 : heading + 4]) == [
+        ("adam", "-"),
+        ("sgd", "False"),
+        ("sgd", "True"),
+    ]

@@ -4,10 +4,12 @@ import logging
 
 import jax
 import numpy as np
+import optax
 import pytest
 
 import jbn
 from jbn.engine import memory
+from jbn.engine.arithmetic import arithmetic
 from jbn.engine.engine import Engine
 from jbn.engine.plan import plan
 from jbn.engine.trainer import Trainer
@@ -50,6 +52,29 @@ def test_population_bytes_are_those_of_the_real_population(workers):
     real = sum(leaf.nbytes for chunk in own._chunks for leaf in jax.tree.leaves(chunk.populations))
     assert memory.population_bytes(TASK, LAYOUT, seeds=1, workers=1) == real
     assert memory.population_bytes(TASK, LAYOUT, seeds=3, workers=1) == 3 * real
+
+
+def test_optimizers_side_by_side_have_states_of_their_own_size():
+    """Adam keeps two numbers beside every parameter, lion one, gradient descent of one's own none."""
+    plain = jbn.optimizer(optax.sgd, name="plain", elementwise=True)
+    task = jbn.Task(
+        model=jbn.mlp(layers=1, hidden_units=16), data=TASK.data, optimizer=("adam", "lion", plain)
+    )
+    names = ["adam", "lion", "plain"]
+    configs = jbn.search.Configs({"optimizer": names * 4})
+    layout, crew = plan(task, configs, platform="cpu")._replace(slots=4), Workers(1)
+    own = Engine(task, configs, layout, key=jax.random.key(1), workers=crew)
+    own.advance(0, np.ones(12, bool))
+    crew.close()
+    real = [sum(leaf.nbytes for leaf in jax.tree.leaves(chunk.populations)) for chunk in own._chunks]
+    assert memory.population_bytes(task, layout, seeds=1, workers=1) == sum(real)
+    found = {
+        program[0].structure.optimizer: arithmetic(task, program[0].structure) for program in layout.programs
+    }
+    each = found["adam"].parameters * 4
+    assert {one.parameters for one in found.values()} == {found["adam"].parameters}
+    assert found["adam"].state_bytes - found["plain"].state_bytes == 2 * each + 4  # and it counts its steps
+    assert found["lion"].state_bytes - found["plain"].state_bytes == each
 
 
 def test_more_workers_than_chunks_make_more_chunks_and_they_are_counted():

@@ -170,3 +170,101 @@ def test_laying_out_traces_no_more_for_more_configurations():
         counts.append(len(traces) - before)
         assert len(chunks) >= count / (3 * layout.slots)
     assert counts[1] <= counts[0] <= 24  # at most once for each of 12 cohorts, and once for the usual sizes
+
+
+# configurations that choose their optimiser
+
+CHOICES = jbn.Space(
+    optimizer=jbn.choice("adam", "sgd", "lion"),
+    nesterov=jbn.choice(False, True),
+    hidden_units=jbn.integers(8, 256),
+    batch_size=jbn.choice(64, 256),
+)
+
+
+def structures_of(found):
+    return {cohort.structure for program in found.programs for cohort in program}
+
+
+def test_every_optimizer_has_its_own_programs_and_only_what_it_knows():
+    configs = jbn.search.random(CHOICES, 60, key=0)
+    found = plan(TASK, configs, platform="cpu")
+    rows = np.concatenate([cohort.rows for program in found.programs for cohort in program])
+    assert sorted(rows) == list(range(60))
+    for program in found.programs:
+        assert len({cohort.structure.optimizer for cohort in program}) == 1
+        for cohort in program:
+            values = dict(cohort.structure.values)
+            assert set(configs["optimizer"][cohort.rows]) == {values["optimizer"]}
+            assert ("nesterov" in values) == (values["optimizer"] == "sgd")
+            assert set(configs["batch_size"][cohort.rows]) == {values["batch_size"]}
+            if values["optimizer"] == "sgd":
+                assert set(configs["nesterov"][cohort.rows]) == {values["nesterov"]}
+    assert len(found.programs) == 2 + 4 + 2
+    assert found.classes.keys() == {"adam", "sgd", "lion"}
+
+
+@pytest.mark.parametrize("epochs", [1, 500])
+def test_the_plan_of_an_optimizer_is_that_of_a_sweep_with_it_alone(epochs):
+    """Other samples of the same space, large enough that every structure occurs."""
+    found = plan(TASK, jbn.search.random(CHOICES, 768, key=2), platform="cpu", epochs=epochs)
+    for name in ("adam", "sgd", "lion"):
+        own = {n: d for n, d in CHOICES.items() if n != "optimizer" and (n != "nesterov" or name == "sgd")}
+        task = jbn.Task(model=TASK.model, data=DATA, optimizer=name)
+        configs = jbn.search.random(jbn.Space(**own), 256, key=5)
+        alone = plan(task, configs, platform="cpu", epochs=epochs)
+        assert found.classes[name] == alone.classes
+        mine = {s.without("optimizer") for s in structures_of(found) if s.optimizer == name}
+        assert mine == structures_of(alone)
+
+
+@pytest.mark.parametrize("count", [48, 61, 90])
+def test_how_often_an_optimizer_was_drawn_changes_no_capacity(count):
+    own, other = (
+        plan(TASK, jbn.search.random(CHOICES, n, key=n), platform="cpu", epochs=2000) for n in (64, count)
+    )
+    assert own.classes == other.classes
+    assert max(own.classes.values()) > 1
+
+
+def test_missing_values_of_other_optimizers_change_no_plan():
+    configs = jbn.search.random(CHOICES, 40, key=1)
+    blank = jbn.search.Configs(configs, space=CHOICES)
+    blank["nesterov"] = np.where(configs["optimizer"] == "sgd", configs["nesterov"], None)
+    both = [plan(TASK, own, platform="cpu", epochs=500) for own in (configs, blank)]
+    assert both[0].describe() == both[1].describe()
+    plain = {name: values[:9] for name, values in blank.items()}
+    found = structures_of(plan(TASK, plain, platform="cpu"))
+    used = {(name, turn) for name, turn in zip(plain["optimizer"], plain["nesterov"], strict=True)}
+    assert {(s.optimizer, dict(s.values).get("nesterov")) for s in found} == used
+
+
+def test_only_the_optimiser_that_notices_padding_gets_exact_shapes():
+    def factory(learning_rate):
+        return optax.chain(optax.clip_by_block_rms(1e-3), optax.sgd(learning_rate))
+
+    task = jbn.Task(
+        model=jbn.mlp(),
+        data=DATA,
+        optimizer=("adam", jbn.optimizer(factory), jbn.optimizer(optax.sgd, name="plain")),
+    )
+    space = jbn.Space(optimizer=jbn.choice("adam", "own", "plain"), hidden_units=jbn.choice(5, 6, 8))
+    found = plan(task, jbn.search.random(space, 30, key=1), platform="cpu")
+    assert found.classes == {"adam": 1, "own": "exact", "plain": 1}
+    assert {(s.optimizer, bool(s.padded)) for s in structures_of(found)} == {
+        ("adam", True),
+        ("own", False),
+        ("plain", True),
+    }
+
+
+def test_optimizers_share_the_limit_of_programs():
+    """Of two with eight batch sizes each, none may avoid padding by compiling 32 programs more."""
+    space = jbn.Space(
+        optimizer=jbn.choice("adam", "lion"),
+        batch_size=jbn.choice(*range(32, 40)),
+        hidden_units_1=jbn.integers(8, 256),
+        hidden_units_2=jbn.integers(8, 256),
+    )
+    found = plan(TASK, jbn.search.random(space, 400, key=0), platform="cpu", epochs=100_000)
+    assert len(found.programs) <= 32
