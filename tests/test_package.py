@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
+import optax
 import pytest
 
 import jbn
@@ -79,6 +81,16 @@ def test_the_readme_s_first_examples_run(tmp_path, monkeypatch, capsys):
     assert "mean_absolute_error" in capsys.readouterr().out
     exec(compile(blocks("python")[3], "README.md", "exec"), names)
     assert "width" in capsys.readouterr().out
+
+
+def test_the_readme_s_choice_of_an_optimizer_runs(capsys):
+    names = {"jax": jax, "jbn": jbn, "optax": optax}
+    fenced = (ROOT / "README.md").read_text().split("```")[1::2]
+    (example,) = [block for block in fenced if "optimizer=jbn.choice" in block]
+    exec(compile(example, "README.md", "exec"), names)
+    shown = capsys.readouterr().out
+    assert "mine" in shown
+    assert "beta1" in shown
 
 
 def test_the_readme_s_batch_norm_example_runs():

@@ -98,6 +98,42 @@ def test_a_grid(place):
     np.testing.assert_allclose(points, [(1e-3, 4), (1e-3, 8), (1e-1, 4), (1e-1, 8)])
 
 
+CHOICE = """
+configs = 8
+epochs = 1
+[space]
+optimizer = {choice = ["adam", "sgd"]}
+beta1 = {uniform = [0.5, 0.9]}
+nesterov = {choice = [true, false]}
+layers = 1
+hidden_units = 6
+batch_size = 256
+"""
+
+
+def test_the_optimizer_may_be_chosen_in_a_spec(place):
+    (place / "choice.toml").write_text(CHOICE)
+    run = jbn("sweep", "choice.toml", "--out", "choice", cwd=place)
+    assert run.returncode == 0, run.stderr
+    assert "None" not in run.stdout
+    assert "nan" not in run.stdout
+    assert jbn("export", "choice", "choice.csv", cwd=place).returncode == 0
+    with (place / "choice.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert {row["optimizer"] for row in rows} == {"adam", "sgd"}
+    for row in rows:
+        adam = row["optimizer"] == "adam"
+        assert (row["beta1"] != "") == adam
+        assert row["nesterov"] in ([""] if adam else ["True", "False"])
+    shown = {line.split()[0]: line.split() for line in run.stdout.splitlines()[:-1] if line.strip()}
+    for row in rows:
+        name, beta1, nesterov = shown[row["config_id"]][1:4]
+        assert name == row["optimizer"]
+        assert (beta1 == "-") == (row["beta1"] == "")
+        assert nesterov == (row["nesterov"] or "-")
+    assert jbn("report", "choice", "--png", "choice.png", cwd=place).returncode == 0
+
+
 def test_the_report_draws_a_picture(done, place):
     assert jbn("report", "one", "--png", "curves.png", cwd=place).returncode == 0
     assert (place / "curves.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
@@ -138,6 +174,16 @@ def test_help_explains_every_option(place):
 
 WRONG = {
     "unknown name": ("[space]\nlearning_rat = 0.1", [], "did you mean 'learning_rate'?"),
+    "unknown optimizer": (
+        '[space]\noptimizer = {choice = ["adam", "sdg"]}',
+        [],
+        "unknown optimizer 'sdg': did you mean 'sgd'?",
+    ),
+    "nobody's": (
+        '[space]\noptimizer = {choice = ["adam", "lion"]}\noptimizer_momentum = 0.9',
+        [],
+        "rmsprop, sgd have it, but optimizer is always one of adam, lion",
+    ),
     "low above high": ("[space]\nlearning_rate = {uniform = [1.0, 0.1]}", [], "low"),
     "log axis at 0": (
         "[space]\nlearning_rate = {log_uniform = [0, 0.1]}",
