@@ -18,7 +18,7 @@ class Optimizer(NamedTuple):
     """An optimiser; hashable.
 
     Args:
-        name: as given to a task, or for tables.
+        name: as given to a task, or for tables and for spaces that choose it.
         hyperparameters: what a space may vary.
         transform: `transform(hyper, learning_rate)` gives the gradient transformation, from traced scalars.
         elementwise: whether an entry's update depends on its own gradients and its own value alone, and stays 0

@@ -33,7 +33,7 @@ def optimizer(
 
     Args:
         factory: `factory(learning_rate=..., **hyperparameters)` returns an `optax.GradientTransformation`.
-        name: for tables and records.
+        name: for tables and records, and for a space that chooses among several: `Task(optimizer=("adam", own))`.
         elementwise: pass True if an entry's update depends on its own gradients and its own value alone, False if
             it does not. Otherwise it is tried out, at the defaults, where members of different width would
             share a program; of what acts only after several steps, or at other settings, that shows nothing.

@@ -85,7 +85,10 @@ class Task:
     def __post_init__(self) -> None:
         model = {entry.name for entry in self.model.hyperparameters} | {BATCH_SIZE.name}
         if "optimizer" in model:
-            raise InputError("a space's optimizer is that of the task; give the model's own another name")
+            raise InputError(
+                "the hyper-parameter 'optimizer' is the task's, but the model has one of this name; "
+                "give the model's own another name where it is made"
+            )
         if several(self.optimizer):
             for name in self.optimizers:
                 self.with_optimizer(name)

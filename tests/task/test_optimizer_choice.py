@@ -96,7 +96,9 @@ def test_a_name_that_the_model_has_too_is_said_of_the_one_that_is_chosen():
 
 def test_a_model_may_have_no_optimizer_of_its_own():
     entry = HyperParameter("optimizer", "compiled", "inner", options=("inner", "outer"))
-    with pytest.raises(jbn.InputError, match="give the model's own another name"):
+    with pytest.raises(
+        jbn.InputError, match="the model has one of this name; give the model's own another name"
+    ):
         task(model=MODEL._replace(hyperparameters=(entry,)))
 
 
