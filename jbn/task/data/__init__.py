@@ -7,3 +7,4 @@ from jbn.task.data.sources import digits as digits
 from jbn.task.data.sources import load as load
 from jbn.task.data.sources import mnist as mnist
 from jbn.task.data.sources import npz as npz
+from jbn.task.data.table import table as table

@@ -40,7 +40,8 @@ def assemble(
         checks.check_same_numbers(ys)
     dtype = float if classes is None else np.int32
     parts = {part: Part(xs[part].values, ys[part].values.astype(dtype)) for part in xs}
-    return Data(name=name, classes=classes, **_all_parts(parts, seed))
+    whole = _all_parts(parts, seed)
+    return Data(name, whole["train"], whole["validation"], whole["test"], classes)
 
 
 def _check_pairs(given: Mapping[str, Named], origin: str) -> None:

@@ -2,10 +2,14 @@
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from jaxtyping import Shaped
+
+if TYPE_CHECKING:
+    from jbn.task.data.columns import Columns
+    from jbn.task.data.series import Value
 
 
 class Part(NamedTuple):
@@ -34,6 +38,9 @@ class Data:
         validation: what configurations are compared on.
         test: what is looked at once, at the end.
         classes: number of classes; each has at least one row in the training part. None where targets are numbers.
+        class_names: what the classes are called where the data come from, `[classes]`, if they have names there:
+            `np.array(class_names)[labels]`.
+        columns: what makes features of the rows of a table, if they come from one.
 
     >>> from jbn.task import data
     >>> data.digits()
@@ -45,6 +52,8 @@ class Data:
     validation: Part
     test: Part
     classes: int | None
+    class_names: "tuple[Value, ...] | None" = None
+    columns: "Columns | None" = None
 
     def __repr__(self) -> str:
         rows = (

@@ -1,17 +1,20 @@
-"""The data sources: the digits, MNIST's files, .npz files, and arrays in memory."""
+"""The data sources: the digits, MNIST's files, .npz files, arrays in memory; tables are beside this."""
 
 import importlib.util
 import os
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from jbn.errors import InputError, did_you_mean
-from jbn.task.data import archive, idx
+from jbn.task.data import archive, frames, idx
 from jbn.task.data.assembly import ARRAYS, assemble
 from jbn.task.data.checks import Named, named
 from jbn.task.data.parts import Data
+from jbn.task.data.table import table
 
 NAMES = ("digits", "mnist")
 # Names that other libraries use: taken for some array that does not matter, they would cost the user a part.
@@ -169,25 +172,35 @@ def load(
     *,
     data_dir: str | os.PathLike[str] | None = None,
     targets: str = "classes",
+    target: str | None = None,
+    categorical: str | Iterable[str] | None = None,
+    drop: str | Iterable[str] = (),
     seed: int = 0,
 ) -> Data:
-    """The data set of this name, or of this .npz file.
+    """The data set of this name, or of this .npz, CSV or Parquet file.
 
     Args:
-        name_or_path: `"digits"`, `"mnist"`, or a path that ends in `.npz`.
+        name_or_path: `"digits"`, `"mnist"`, or a path that ends in `.npz`, `.csv`, `.csv.gz` or `.parquet`.
         data_dir: the directory with the files of `"mnist"`; the others need none.
         targets: of a file: what y is, "classes" or "numbers".
+        target: the column of a table to predict; `categorical` and `drop` are for tables too, see `table`.
+        categorical: columns of a table whose numbers name categories.
+        drop: columns of a table that are no features.
         seed: fixes the split.
 
     Raises:
-        InputError: there is no such name, `"mnist"` comes without its directory, or the source itself
-            cannot be used.
+        InputError: there is no such name, `"mnist"` comes without its directory or a table without its target,
+            an option does not belong to the source, or the source itself cannot be used.
 
     >>> from jbn.task import data
     >>> data.load("digits").classes
     10
     """
     name = os.fspath(name_or_path)
+    options: dict[str, Any] = {"target": target, "categorical": categorical, "drop": drop}
+    if frames.is_table(name):
+        return _table(name, **options, seed=seed)
+    _check_no_table(name, options)
     if name == "digits":
         return digits(seed=seed)
     if name == "mnist":
@@ -198,8 +211,29 @@ def load(
         return mnist(data_dir, seed=seed)
     if name.lower().endswith(".npz"):
         return npz(name, targets=targets, seed=seed)
-    kind = "exists, but is no .npz file" if Path(name).exists() else "is neither a known name nor a file"
-    raise InputError(
-        f"data {name!r} {kind}; {did_you_mean(name, NAMES)}; "
-        "or give a path that ends in .npz, to a file with x_train and y_train"
+    raise InputError(_unknown(name))
+
+
+def _table(name: str, *, target: str | None, **options: Any) -> Data:
+    if target is None:
+        raise InputError(f"{name} must have target, but got none; name the column to predict (--target)")
+    return table(name, target=target, **options)
+
+
+def _check_no_table(name: str, options: Mapping[str, Any]) -> None:
+    for option, value in options.items():
+        if value:
+            kinds = ", ".join(frames.SUFFIXES)
+            raise InputError(f"{option} is for tables ({kinds}), but data is {name!r}; leave it out")
+
+
+def _unknown(name: str) -> str:
+    kind = (
+        "exists, but is no .npz file or table"
+        if Path(name).exists()
+        else "is neither a known name nor a file"
+    )
+    return (
+        f"data {name!r} {kind}; {did_you_mean(name, NAMES)}; or give a path that ends in .npz, to a file with "
+        f"x_train and y_train, or in {', '.join(frames.SUFFIXES)}, to a table"
     )

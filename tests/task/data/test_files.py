@@ -275,6 +275,10 @@ class TestLoad:
         refused(lambda: load("digit"), *words, "a path that ends in .npz")
 
     def test_a_file_of_another_kind(self, tmp_path):
-        path = tmp_path / "table.csv"
+        path = tmp_path / "table.txt"
         path.write_text("1,2")
-        refused(lambda: load(path), f"{str(path)!r} exists, but is no .npz file", "a path that ends in .npz")
+        refused(
+            lambda: load(path),
+            f"{str(path)!r} exists, but is no .npz file or table",
+            "a path that ends in .npz",
+        )
