@@ -57,7 +57,15 @@ def sweep(
         typer.Option(help="Train each with so many seeds; show mean ± standard error.  [default: 1]"),
     ] = None,
     data: Annotated[
-        str | None, typer.Option(help="digits, mnist, or the path of an .npz file.  [default: digits]")
+        str | None,
+        typer.Option(help="digits, mnist, or the path of an .npz, .csv or .parquet file.  [default: digits]"),
+    ] = None,
+    target: Annotated[str | None, typer.Option(help="The column of a table to predict.")] = None,
+    categorical: Annotated[
+        list[str] | None, typer.Option(help="A column of a table whose numbers name categories; repeatable.")
+    ] = None,
+    drop: Annotated[
+        list[str] | None, typer.Option(help="A column of a table that is no feature; repeatable.")
     ] = None,
     data_dir: Annotated[str | None, typer.Option(help="Where the files of mnist lie.")] = None,
     out: Annotated[str | None, typer.Option(help="Folder of the run.  [default: runs/DATA-DATE]")] = None,
@@ -75,9 +83,8 @@ def sweep(
 
     Without a spec it varies learning_rate, beta1, beta2, epsilon, layers, hidden_units, decay_rate and
     batch_size.
-    A spec may set configs, grid, epochs, seed, seeds, data, data_dir, out, targets, loss, metrics, objective and a
-    table [space],
-    e.g. learning_rate = {log_uniform = [1e-4, 1.0]}.
+    A spec may set configs, grid, epochs, seed, seeds, data, data_dir, target, categorical, drop, out, targets, loss,
+    metrics, objective and a table [space], e.g. learning_rate = {log_uniform = [1e-4, 1.0]}.
     """
     from jbn.cli.spec import resolve
     from jbn.cli.sweep import How, run
@@ -89,6 +96,9 @@ def sweep(
         seed=seed,
         seeds=seeds,
         data=data,
+        target=target,
+        categorical=categorical,
+        drop=drop,
         data_dir=data_dir,
         out=out,
     )

@@ -2,7 +2,7 @@
 
 import dataclasses
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,8 +15,11 @@ class Spec:
     """A sweep as a user orders it; None where nothing was said.
 
     Args:
-        data: name of a data set or path of an `.npz` file.
+        data: name of a data set or path of an `.npz` file or a table.
         data_dir: folder of the files of a named data set.
+        target: the column of a table to predict.
+        categorical: columns of a table whose numbers name categories.
+        drop: columns of a table that are no features.
         configs: number of configurations of a random search.
         grid: points per axis of a grid search, in the place of a random one.
         epochs: passes over the training part.
@@ -32,6 +35,9 @@ class Spec:
 
     data: str = "digits"
     data_dir: str | None = None
+    target: str | None = None
+    categorical: Sequence[str] = ()
+    drop: Sequence[str] = ()
     configs: int = 256
     grid: int | None = None
     epochs: int = 50
@@ -56,6 +62,9 @@ class _Kind(NamedTuple):
 _KINDS: Mapping[str, _Kind] = {
     "data": _Kind((str,), "a text"),
     "data_dir": _Kind((str,), "a text"),
+    "target": _Kind((str,), "a text"),
+    "categorical": _Kind((list,), "a list of texts"),
+    "drop": _Kind((list,), "a list of texts"),
     "out": _Kind((str,), "a text"),
     "targets": _Kind((str,), "a text"),
     "loss": _Kind((str,), "a text"),
@@ -75,12 +84,12 @@ def resolve(path: Path | None, options: Mapping[str, Any]) -> Spec:
 
     Args:
         path: a TOML file, or None.
-        options: by the names of `Spec`; None stands for one that was not given.
+        options: by the names of `Spec`; None or an empty list stands for one that was not given.
 
     Raises:
         InputError: a file that is missing or no TOML, an unknown key, a value that is not allowed.
     """
-    given = {name: value for name, value in options.items() if value is not None}
+    given = {name: value for name, value in options.items() if value is not None and value != []}
     if "configs" in given and "grid" in given:
         raise InputError(
             "--configs and --grid exclude each other: a grid's size follows from its points per axis"
@@ -111,5 +120,7 @@ def _check(name: str, value: Any, where: str) -> None:
         raise InputError(f"unknown key {name!r} in the spec: {did_you_mean(name, _KINDS)}")
     kind = _KINDS[name]
     fits = isinstance(value, kind.types) and not isinstance(value, bool)
+    if isinstance(value, list):
+        fits = fits and all(isinstance(entry, str) for entry in value)
     if not fits or (kind.least is not None and value < kind.least):
         raise InputError(f"{where} must be {kind.words}, but got {value!r}")

@@ -51,7 +51,15 @@ def run(spec: Spec, console: Console, how: How) -> int:
     """
     out = spec.out or default_folder(spec.data)
     store.check_free(out)
-    data = jbn.data.load(spec.data, data_dir=spec.data_dir, targets=spec.targets, seed=spec.seed)
+    data = jbn.data.load(
+        spec.data,
+        data_dir=spec.data_dir,
+        targets=spec.targets,
+        target=spec.target,
+        categorical=spec.categorical,
+        drop=spec.drop,
+        seed=spec.seed,
+    )
     task = jbn.Task(
         model=jbn.mlp(), data=data, loss=spec.loss, metrics=spec.metrics, objective=spec.objective
     )

@@ -165,10 +165,49 @@ def test_a_regression_from_a_file(place):
     assert "status,validation_r2,validation_loss,steps" in (place / "numbers.csv").read_text()
 
 
+TABLE = """
+data = "people.csv"
+target = "verdict"
+drop = ["row"]
+configs = 3
+epochs = 10
+[space]
+learning_rate = {log_uniform = [1e-2, 1e-1]}
+layers = 1
+batch_size = 16
+"""
+
+
+def write_people(path):
+    """A table whose verdict is the town's, but for a row that misses the town."""
+    towns = ["Ulm", "Rome", "", "Bari"] * 60
+    rows = [
+        f"{row},{town},{row % 7 or ''},{'yes' if town == 'Ulm' else 'no'}" for row, town in enumerate(towns)
+    ]
+    path.write_text("\n".join(["row,town,zone,verdict", *rows]))
+
+
+def test_a_table_of_one_s_own(place):
+    write_people(place / "people.csv")
+    (place / "table.toml").write_text(TABLE)
+    run = jbn("sweep", "table.toml", "--out", "table", cwd=place)
+    assert run.returncode == 0, run.stderr
+    assert "144 training, 48 validation, 48 test rows of 6 features, 2 classes" in run.stdout
+    assert "test accuracy 1.0000" in run.stdout
+    options = ["--data", "people.csv", "--target", "verdict", "--categorical", "zone", "--drop", "row"]
+    run = jbn(
+        "sweep", *options, "--drop", "town", "--configs", "2", "--epochs", "1", "--out", "other", cwd=place
+    )
+    assert run.returncode == 0, run.stderr
+    assert "144 training, 48 validation, 48 test rows of 7 features, 2 classes" in run.stdout
+
+
 def test_help_explains_every_option(place):
     shown = jbn("sweep", "--help", cwd=place, env={**os.environ, "COLUMNS": "200"})
     assert shown.returncode == 0
     for option in ("--configs", "--grid", "--epochs", "--seed", "--seeds", "--data", "--data-dir", "--out"):
+        assert option in shown.stdout
+    for option in ("--target", "--categorical", "--drop"):
         assert option in shown.stdout
 
 
@@ -208,6 +247,10 @@ WRONG = {
     "unknown data": ("", ["--data", "digit"], "did you mean 'digits'"),
     "mnist without folder": ("", ["--data", "mnist"], "--data-dir"),
     "NaN": ("", ["--data", "nan.npz"], "nan in row 2, column 1"),
+    "no target": ("", ["--data", "people.csv"], "name the column to predict (--target)"),
+    "unknown target": ("", ["--data", "people.csv", "--target", "verdikt"], "did you mean 'verdict'?"),
+    "target of no table": ("", ["--target", "y"], "target is for tables"),
+    "names of rows": ("", ["--data", "names.csv", "--target", "y"], "drop it (drop='name')"),
     "labels": ("", ["--data", "labels.npz"], "classes 0 to K-1"),
     "lengths": ("", ["--data", "lengths.npz"], "y_train"),
     "no TOML": ("a = = b", [], "is no TOML"),
@@ -230,6 +273,8 @@ def test_what_is_wrong_is_one_clear_message_and_exit_code_2(case, done, place):
     np.savez(place / "nan.npz", x_train=holed, y_train=y)
     np.savez(place / "labels.npz", x_train=x, y_train=y + 1)
     np.savez(place / "lengths.npz", x_train=x, y_train=y[:-1])
+    write_people(place / "people.csv")
+    (place / "names.csv").write_text("name,y\n" + "".join(f"no {row},{row % 2}\n" for row in range(100)))
     (place / "foreign.npz").write_text("no archive")
     (place / "wrong.toml").write_text(text)
     out = [] if "--out" in options else ["--out", "never"]

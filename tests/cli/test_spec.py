@@ -34,6 +34,13 @@ def test_a_number_of_configurations_wins_over_the_grid_of_the_file(tmp_path):
     assert resolve(write(tmp_path, "grid = 2"), {}).grid == 2
 
 
+def test_columns_of_a_table_are_lists_of_names_and_options_win_as_a_whole(tmp_path):
+    path = write(tmp_path, 'data = "a.csv"\ntarget = "y"\ndrop = ["a", "b"]\ncategorical = ["c"]\n')
+    spec = resolve(path, {"drop": ["d"], "categorical": []})
+    assert (spec.target, spec.drop, spec.categorical) == ("y", ["d"], ["c"])
+    assert (Spec().target, Spec().drop, Spec().categorical) == (None, (), ())
+
+
 @pytest.mark.parametrize(
     ("text", "options", "message"),
     [
@@ -49,6 +56,9 @@ def test_a_number_of_configurations_wins_over_the_grid_of_the_file(tmp_path):
         ("epoch = 3", {}, "unknown key 'epoch' in the spec: did you mean 'epochs'"),
         ("data = 3", {}, "data in .* must be a text, but got 3"),
         ("metrics = 'r2'", {}, r"metrics in .* must be a list of texts, but got 'r2'"),
+        ("target = 3", {}, "target in .* must be a text, but got 3"),
+        ("drop = 'id'", {}, "drop in .*spec.toml' must be a list of texts, but got 'id'"),
+        ("categorical = [3]", {}, r"categorical in .* must be a list of texts, but got \[3\]"),
         ("space = 3", {}, r"must be a table of hyper-parameters, \[space\], but got 3"),
         ("epochs = = 3", {}, "spec.toml' is no TOML: "),
         ("", {"configs": 2, "grid": 2}, "--configs and --grid exclude each other"),
