@@ -80,6 +80,8 @@ def test_the_readme_s_first_examples_run(tmp_path, monkeypatch, capsys):
     exec(compile(blocks("python")[2], "README.md", "exec"), names)
     assert "mean_absolute_error" in capsys.readouterr().out
     exec(compile(blocks("python")[3], "README.md", "exec"), names)
+    assert "town is missing" in capsys.readouterr().out
+    exec(compile(blocks("python")[4], "README.md", "exec"), names)
     assert "width" in capsys.readouterr().out
 
 
@@ -95,7 +97,7 @@ def test_the_readme_s_choice_of_an_optimizer_runs(capsys):
 
 def test_the_readme_s_batch_norm_example_runs():
     names = {}
-    exec(compile(blocks("python")[4], "README.md", "exec"), names)
+    exec(compile(blocks("python")[5], "README.md", "exec"), names)
     assert names["y"].shape == (4, 16, 28, 28, 16)
 
 
