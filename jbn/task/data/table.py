@@ -43,7 +43,7 @@ def table(
       rows, else 0; being missing is a value too, `NAME is missing`. A value that the training part has not has zeros
       everywhere.
     - Text, booleans, and whole numbers of at most 50 different values are classes in a target, numbered in sorted
-      order; `Data.class_names` has the values. Other numbers are predicted as numbers.
+      order; `Data.class_names` has the values. Targets of other numbers are refused.
 
     Missing are empty fields of a file and what pandas takes for missing (`NA`, `NaN`, `None`, `null`, ...).
     `Data.columns.encode(rows)` makes features of new rows, for `best.predict`.
@@ -75,11 +75,12 @@ def table(
     (('age', 'age is missing', 'sex=f', 'sex=m'), ('n', 'y'))
     """
     frame, title = _frame(path_or_dataframe)
-    kept, chosen = _listed(drop), _listed(categorical or ())
+    dropped, chosen = _listed(drop), _listed(categorical or ())
     frames.check_known([target], frame)
-    features = _features(frame, target, kept, chosen)
+    features = _features(frame, target, dropped, chosen)
     goal = targets.encode(frame[target], categorical=target in chosen)
-    rows = split(_strata(goal), SHARES, seed=seed)
+    _check_classes(goal, target)
+    rows = split(goal.y, SHARES, seed=seed)
     learned = columns.fit(features.iloc[rows["train"]], categorical=chosen)
     whole = _data(learned.encode(features), goal, rows, name=name or title, seed=seed)
     return dataclasses.replace(whole, class_names=goal.class_names, columns=learned)
@@ -123,16 +124,18 @@ def _features(frame: "pd.DataFrame", target: str, drop: list[str], categorical: 
     return frame[names]
 
 
-def _strata(goal: Target) -> np.ndarray:
-    """What the split keeps in proportion."""
-    return goal.y if goal.class_names is not None else np.zeros(len(goal.y), np.int32)
+def _check_classes(goal: Target, target: str) -> None:
+    if goal.class_names is None:
+        raise InputError(
+            f"target {target!r} must have classes, as numbers are not predicted yet, but has numbers that are not "
+            f"whole or of more than {series.MANY} different values; make classes of it (pandas.cut), or name it in "
+            "categorical"
+        )
 
 
 def _data(
     x: Float64[np.ndarray, "rows columns"], goal: Target, rows: dict[str, Indices], *, name: str, seed: int
 ) -> Data:
-    if goal.class_names is None:
-        raise InputError("a target of numbers cannot be trained on yet; make classes of it")
     given = {f"x_{part}": Named(f"x_{part}", x[chosen]) for part, chosen in rows.items()}
     given |= {f"y_{part}": Named(f"y_{part}", goal.y[chosen]) for part, chosen in rows.items()}
     return assemble(given, name=name, seed=seed)

@@ -209,7 +209,12 @@ class TestWrong:
         wrong("rows must be a pandas data frame, but got dict", {"verdict": [1]})
 
     def test_a_target_of_numbers(self):
-        wrong("a target of numbers cannot be trained on yet", people().dropna(), target="age")
+        wrong(
+            "target 'age' must have classes, .* make classes of it .pandas.cut.",
+            people().dropna(),
+            target="age",
+        )
+        wrong("target 'row' must have classes, .* or of more than 50 different", target="row", drop="age")
 
 
 def test_a_model_of_a_table_predicts_new_rows_by_name():
