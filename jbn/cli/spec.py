@@ -26,7 +26,7 @@ class Spec:
         seed: of the split, the search and the training.
         seeds: seed indices that every configuration is trained with.
         out: folder of the run.
-        targets: what y of an `.npz` file is, "classes" or "numbers".
+        targets: what y of a file is, "classes" or "numbers".
         loss: what is minimised.
         metrics: what to judge by besides.
         objective: by which of these configurations are compared.
@@ -44,7 +44,7 @@ class Spec:
     seed: int = 0
     seeds: int = 1
     out: str | None = None
-    targets: str = "classes"
+    targets: str | None = None
     loss: str | None = None
     metrics: tuple[str, ...] | None = None
     objective: str | None = None

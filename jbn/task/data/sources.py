@@ -171,7 +171,7 @@ def load(
     name_or_path: str | os.PathLike[str],
     *,
     data_dir: str | os.PathLike[str] | None = None,
-    targets: str = "classes",
+    targets: str | None = None,
     target: str | None = None,
     categorical: str | Iterable[str] | None = None,
     drop: str | Iterable[str] = (),
@@ -182,7 +182,7 @@ def load(
     Args:
         name_or_path: `"digits"`, `"mnist"`, or a path that ends in `.npz`, `.csv`, `.csv.gz` or `.parquet`.
         data_dir: the directory with the files of `"mnist"`; the others need none.
-        targets: of a file: what y is, "classes" or "numbers".
+        targets: of a file: what y is, "classes" or "numbers"; default: classes, in a table by what it holds.
         target: the column of a table to predict; `categorical` and `drop` are for tables too, see `table`.
         categorical: columns of a table whose numbers name categories.
         drop: columns of a table that are no features.
@@ -199,7 +199,7 @@ def load(
     name = os.fspath(name_or_path)
     options: dict[str, Any] = {"target": target, "categorical": categorical, "drop": drop}
     if frames.is_table(name):
-        return _table(name, **options, seed=seed)
+        return _table(name, **options, targets=targets, seed=seed)
     _check_no_table(name, options)
     if name == "digits":
         return digits(seed=seed)
@@ -210,7 +210,7 @@ def load(
             )
         return mnist(data_dir, seed=seed)
     if name.lower().endswith(".npz"):
-        return npz(name, targets=targets, seed=seed)
+        return npz(name, targets=targets or "classes", seed=seed)
     raise InputError(_unknown(name))
 
 

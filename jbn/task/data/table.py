@@ -10,7 +10,8 @@ import numpy as np
 from jaxtyping import Float64
 
 from jbn.errors import InputError
-from jbn.task.data import columns, frames, series, targets
+from jbn.task.data import columns, frames, series
+from jbn.task.data import targets as goals
 from jbn.task.data.assembly import PARTS, assemble
 from jbn.task.data.checks import Named
 from jbn.task.data.parts import Data
@@ -27,6 +28,7 @@ def table(
     path_or_dataframe: "str | os.PathLike[str] | pd.DataFrame",
     *,
     target: str,
+    targets: str | None = None,
     categorical: str | Iterable[str] | None = None,
     drop: str | Iterable[str] = (),
     seed: int = 0,
@@ -43,7 +45,7 @@ def table(
       rows, else 0; being missing is a value too, `NAME is missing`. A value that the training part has not has zeros
       everywhere.
     - Text, booleans, and whole numbers of at most 50 different values are classes in a target, numbered in sorted
-      order; `Data.class_names` has the values. Targets of other numbers are refused.
+      order; `Data.class_names` has the values. Other numbers are numbers, for regression.
 
     Missing are empty fields of a file and what pandas takes for missing (`NA`, `NaN`, `None`, `null`, ...).
     `Data.columns.encode(rows)` makes features of new rows, for `best.predict`.
@@ -52,6 +54,7 @@ def table(
         path_or_dataframe: a path that ends in `.csv` (UTF-8, commas, names in the first line), `.csv.gz` or
             `.parquet`, or a pandas data frame, whose index is not a feature.
         target: the column to predict.
+        targets: what it is, "classes" or "numbers", where the rule above decides otherwise (a grade of 1 to 5).
         categorical: columns whose numbers name categories (a postcode); the target among them has classes.
         drop: columns that are no features, e.g. numbers of rows.
         seed: fixes the split.
@@ -78,9 +81,8 @@ def table(
     dropped, chosen = _listed(drop), _listed(categorical or ())
     frames.check_known([target], frame)
     features = _features(frame, target, dropped, chosen)
-    goal = targets.encode(frame[target], categorical=target in chosen)
-    _check_classes(goal, target)
-    rows = split(goal.y, SHARES, seed=seed)
+    goal = goals.encode(frame[target], kind="classes" if target in chosen else targets)
+    rows = split(_strata(goal), SHARES, seed=seed)
     learned = columns.fit(features.iloc[rows["train"]], categorical=chosen)
     whole = _data(learned.encode(features), goal, rows, name=name or title, seed=seed)
     return dataclasses.replace(whole, class_names=goal.class_names, columns=learned)
@@ -124,13 +126,9 @@ def _features(frame: "pd.DataFrame", target: str, drop: list[str], categorical: 
     return frame[names]
 
 
-def _check_classes(goal: Target, target: str) -> None:
-    if goal.class_names is None:
-        raise InputError(
-            f"target {target!r} must have classes, as numbers are not predicted yet, but has numbers that are not "
-            f"whole or of more than {series.MANY} different values; make classes of it (pandas.cut), or name it in "
-            "categorical"
-        )
+def _strata(goal: Target) -> np.ndarray:
+    """What the split keeps in proportion: classes; numbers are split without regard to them."""
+    return goal.y if goal.class_names is not None else np.zeros(len(goal.y), np.int32)
 
 
 def _data(
@@ -138,4 +136,5 @@ def _data(
 ) -> Data:
     given = {f"x_{part}": Named(f"x_{part}", x[chosen]) for part, chosen in rows.items()}
     given |= {f"y_{part}": Named(f"y_{part}", goal.y[chosen]) for part, chosen in rows.items()}
-    return assemble(given, name=name, seed=seed)
+    kind = "numbers" if goal.class_names is None else "classes"
+    return assemble(given, name=name, seed=seed, targets=kind)

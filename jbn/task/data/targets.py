@@ -7,6 +7,7 @@ from jaxtyping import Float64, Int32
 
 from jbn.errors import InputError
 from jbn.task.data import series
+from jbn.task.data.checks import check_kind
 from jbn.task.data.series import MANY, NUMBERS, TEXT, Value
 
 if TYPE_CHECKING:
@@ -25,12 +26,12 @@ class Target(NamedTuple):
     class_names: tuple[Value, ...] | None
 
 
-def encode(values: "pd.Series", *, categorical: bool) -> Target:
+def encode(values: "pd.Series", *, kind: str | None = None) -> Target:
     """Text, booleans and whole numbers of at most 50 different values are classes, other numbers numbers.
 
     Args:
         values: the target column.
-        categorical: the values are classes however many there are.
+        kind: "classes" or "numbers", whatever the values; None: by the rule above.
 
     Raises:
         InputError: values are missing, of another kind, infinite, all the same, or text of which most occurs once.
@@ -41,10 +42,20 @@ def encode(values: "pd.Series", *, categorical: bool) -> Target:
             f"target {values.name!r} must have values, but misses {absent.sum()} of {len(absent)}, "
             f"first in row {absent.argmax()}; leave out such rows"
         )
-    if series.kind(values) == NUMBERS and not categorical and not _few_and_whole(series.floats(values)):
+    if _are_numbers(values, None if kind is None else check_kind(kind)):
         return Target(series.floats(values), None)
-    names = _class_names(values, categorical)
+    names = _class_names(values, kind == "classes")
     return Target(series.places(values, names).astype(np.int32), names)
+
+
+def _are_numbers(values: "pd.Series", kind: str | None) -> bool:
+    numbers = series.kind(values) == NUMBERS
+    if kind == "numbers" and not numbers:
+        raise InputError(
+            f"target {values.name!r} must hold numbers, but holds {series.kind(values)}; leave targets out, and it "
+            f"has classes"
+        )
+    return kind == "numbers" or (kind is None and numbers and not _few_and_whole(series.floats(values)))
 
 
 def _few_and_whole(y: Float64[np.ndarray, " rows"]) -> bool:

@@ -208,13 +208,29 @@ class TestWrong:
     def test_what_is_no_table(self):
         wrong("rows must be a pandas data frame, but got dict", {"verdict": [1]})
 
-    def test_a_target_of_numbers(self):
+    def test_a_target_of_text_that_is_to_be_numbers(self):
+        wrong("target 'verdict' must hold numbers, but holds", target="verdict", targets="numbers")
         wrong(
-            "target 'age' must have classes, .* make classes of it .pandas.cut.",
-            people().dropna(),
-            target="age",
+            'targets must be "classes" or "numbers", but got \'number\'', target="verdict", targets="number"
         )
-        wrong("target 'row' must have classes, .* or of more than 50 different", target="row", drop="age")
+
+
+def test_a_target_of_numbers_is_a_regression():
+    frame = people(400).dropna()
+    data = table(frame, target="age")
+    assert (data.classes, data.class_names) == (None, None)
+    whole = np.concatenate([data.train.y, data.validation.y, data.test.y])
+    np.testing.assert_array_equal(np.sort(whole), np.sort(frame.age))
+    frame["grade"] = np.arange(len(frame)) % 5
+    assert table(frame, target="grade").classes == 5
+    assert table(frame, target="grade", targets="numbers").classes is None
+    result = jbn.sweep(
+        jbn.Task(model=jbn.mlp(layers=1, hidden_units=8), data=data),
+        {"batch_size": np.array([16])},
+        epochs=1,
+        key=jax.random.key(0),
+    )
+    assert "validation_mean_absolute_error" in result.table()
 
 
 def test_a_model_of_a_table_predicts_new_rows_by_name():

@@ -20,7 +20,7 @@ CLASSES = [
 
 @pytest.mark.parametrize(("values", "y", "names"), CLASSES)
 def test_classes_are_numbered_in_sorted_order(values, y, names):
-    target = targets.encode(pd.Series(values), categorical=False)
+    target = targets.encode(pd.Series(values))
     assert target.y.dtype == np.int32
     assert target.y.tolist() == y
     assert target.class_names == names
@@ -29,11 +29,11 @@ def test_classes_are_numbered_in_sorted_order(values, y, names):
 
 @pytest.mark.parametrize("values", [[0.5, 1.0, 2.0], list(range(51)), list(np.arange(51.0)) * 3])
 def test_other_numbers_are_numbers_unless_they_are_said_to_be_classes(values):
-    target = targets.encode(pd.Series(values), categorical=False)
+    target = targets.encode(pd.Series(values))
     assert target.class_names is None
     assert target.y.dtype == np.float64
     assert target.y.tolist() == values
-    classes = targets.encode(pd.Series(values), categorical=True)
+    classes = targets.encode(pd.Series(values), kind="classes")
     assert np.array(classes.class_names)[classes.y].tolist() == values
 
 
@@ -57,9 +57,9 @@ WRONG = [
 @pytest.mark.parametrize(("values", "message"), WRONG)
 def test_what_is_no_target(values, message):
     with pytest.raises(InputError, match=message):
-        targets.encode(pd.Series(values, name="y"), categorical=False)
+        targets.encode(pd.Series(values, name="y"))
 
 
 def test_many_classes_may_be_asked_for():
-    target = targets.encode(pd.Series([str(row) for row in range(60)]), categorical=True)
+    target = targets.encode(pd.Series([str(row) for row in range(60)]), kind="classes")
     assert len(target.class_names) == 60
