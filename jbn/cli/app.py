@@ -56,6 +56,9 @@ def sweep(
         int | None,
         typer.Option(help="Train each with so many seeds; show mean ± standard error.  [default: 1]"),
     ] = None,
+    folds: Annotated[
+        int | None, typer.Option(help="Cross-validate with so many folds; 1 is none.  [default: 1]")
+    ] = None,
     data: Annotated[
         str | None,
         typer.Option(help="digits, mnist, or the path of an .npz, .csv or .parquet file.  [default: digits]"),
@@ -83,8 +86,8 @@ def sweep(
 
     Without a spec it varies learning_rate, beta1, beta2, epsilon, layers, hidden_units, decay_rate and
     batch_size.
-    A spec may set configs, grid, epochs, seed, seeds, data, data_dir, target, categorical, drop, out, targets, loss,
-    metrics, objective and a table [space], e.g. learning_rate = {log_uniform = [1e-4, 1.0]}.
+    A spec may set configs, grid, epochs, seed, seeds, folds, data, data_dir, target, categorical, drop, out,
+    targets, loss, metrics, objective and a table [space], e.g. learning_rate = {log_uniform = [1e-4, 1.0]}.
     """
     from jbn.cli.spec import resolve
     from jbn.cli.sweep import How, run
@@ -95,6 +98,7 @@ def sweep(
         epochs=epochs,
         seed=seed,
         seeds=seeds,
+        folds=folds,
         data=data,
         target=target,
         categorical=categorical,

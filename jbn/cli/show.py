@@ -22,7 +22,8 @@ def show_table(console: Console, result: Result) -> None:
     if not console.is_terminal:  # what is no terminal has no width: the table is as wide as it needs to be
         console = Console(file=console.file, width=_UNLIMITED, color_system=None)
     rows = result.table().head(_SHOWN)
-    spread = f", mean ± standard error over {result.seeds} seeds" if result.seeds > 1 else ""
+    over = f"{result.folds} folds" if result.folds > 1 else f"{result.seeds} seeds"
+    spread = f", mean ± standard error over {over}" if result.seeds > 1 else ""
     title = f"The best {len(rows)} of {result.configs.count} configurations{spread}"
     console.print(title, style="italic", highlight=False, soft_wrap=True)
     room = console.options.update(width=_UNLIMITED)

@@ -25,6 +25,7 @@ class Spec:
         epochs: passes over the training part.
         seed: of the split, the search and the training.
         seeds: seed indices that every configuration is trained with.
+        folds: of cross-validation; 1 is none.
         out: folder of the run.
         targets: what y of a file is, "classes" or "numbers".
         loss: what is minimised.
@@ -43,6 +44,7 @@ class Spec:
     epochs: int = 50
     seed: int = 0
     seeds: int = 1
+    folds: int = 1
     out: str | None = None
     targets: str | None = None
     loss: str | None = None
@@ -75,6 +77,7 @@ _KINDS: Mapping[str, _Kind] = {
     "epochs": _Kind((int,), "a whole number of at least 1", 1),
     "seed": _Kind((int,), "a whole number of at least 0", 0),
     "seeds": _Kind((int,), "a whole number of at least 1", 1),
+    "folds": _Kind((int,), "a whole number of at least 1", 1),
     "space": _Kind((dict,), "a table of hyper-parameters, [space]"),
 }
 

@@ -69,6 +69,7 @@ def run(spec: Spec, console: Console, how: How) -> int:
         keep_programs()
     console.print(repr(data), highlight=False, soft_wrap=True)
     each = f", {spec.seeds} seeds each" if spec.seeds > 1 else ""
+    each += f", {spec.folds} folds" if spec.folds > 1 else ""
     console.print(
         f"{configs.count} configurations{each}, {spec.epochs} epochs, seed {spec.seed}", highlight=False
     )
@@ -134,6 +135,7 @@ def _train(
             epochs=spec.epochs,
             key=jax.random.fold_in(jax.random.key(spec.seed), _TRAINING),
             seeds=spec.seeds,
+            folds=spec.folds,
             out=out,
             on_plan=functools.partial(show_plan, console) if how.explain else None,
             on_segment=on_segment,

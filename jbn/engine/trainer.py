@@ -15,7 +15,7 @@ from jbn.engine.programs import Live, Population, evaluate_program, init_program
 from jbn.engine.workers import Workers
 from jbn.task.member import Metrics, Rows
 from jbn.task.streams import Streams, order, streams
-from jbn.task.task import Task
+from jbn.task.task import Arrays, Fold, Task
 
 
 class Segment(NamedTuple):
@@ -49,7 +49,7 @@ class Trainer:
         task: what is trained.
         plan: which configurations share a program.
         key: the sweep's key.
-        seeds: seed indices of every configuration.
+        seeds: members of every configuration: seed indices, times folds.
         workers: where to run.
         waits: chunks wait on the host between segments.
     """
@@ -60,8 +60,17 @@ class Trainer:
         self._task, self._tile, self._waits = task, plan.tile, waits
         self._devices, self._platform = workers.devices, workers.platform
         arrays = task.arrays()
-        purposes = [streams(key, seed) for seed in range(seeds)]
-        self._rows = [jax.device_put((arrays.train, arrays.validation), device) for device in self._devices]
+        folds = arrays.folds or (None,)
+        each = seeds // len(folds)
+        self._fold = [repeat // each for repeat in range(seeds)]
+        purposes = [streams(key, repeat % each) for repeat in range(seeds)]
+        self._rows = [
+            jax.device_put((arrays.pool or arrays.train, folds), device) for device in self._devices
+        ]
+        self._validation = [
+            [_validation(*own) for own in jax.device_put(_of_folds(arrays), device)]
+            for device in self._devices
+        ]
         self._streams = [jax.device_put(purposes, device) for device in self._devices]
         self._shuffled: dict[tuple[int, int], dict[int, Rows]] = {}  # the last epochs of a device and a seed
         self._kept = max(1, _KEPT_BYTES // (seeds * arrays.train.x.nbytes + 1))
@@ -80,7 +89,7 @@ class Trainer:
     def trace(self, chunk: Chunk) -> None:
         """Traces the programs that a chunk needs, in the caller's thread; nothing is compiled yet."""
         device = self._devices[chunk.device]
-        train, validation = self._rows[chunk.device]
+        train, fold, validation = self._data(chunk)
         keys = self._streams[chunk.device][chunk.seed]
         traced = tuple(part.traced for part in chunk.parts)
         live = tuple(_live(np.zeros(0, int), chunk.slots) for _ in chunk.parts)
@@ -91,14 +100,15 @@ class Trainer:
         tile = min(self._tile, chunk.slots)
         # elsewhere than on a CPU the start of a segment is kept until it has ended, in case memory runs out
         donate = self._platform == "cpu" or self._waits
-        shuffle = self._executable(_shuffle, (train, keys.order, _EPOCH), device)
-        init = self._executable(init_program(problem, shared), (traced, keys.initial, train), device)
+        shuffle = self._executable(_shuffle, (train, fold, keys.order, _EPOCH), device)
+        rows = shuffle.result
+        init = self._executable(init_program(problem, shared), (traced, keys.initial, rows), device)
         advance = train_program(problem, structures, tile, donate)
         evaluate = evaluate_program(problem, shared, tile)
         chunk.programs = Programs(
             shuffle,
             init,
-            self._executable(advance, (init.result, traced, live, train, keys.noise), device),
+            self._executable(advance, (init.result, traced, live, rows, keys.noise), device),
             self._executable(evaluate, (_models(init.result), traced, live, validation), device),
         )
 
@@ -125,14 +135,14 @@ class Trainer:
 
     def _segment(self, chunk: Chunk, epoch: int, slots: Sequence[np.ndarray]) -> list[Segment]:
         programs, keys = chunk.programs, self._streams[chunk.device][chunk.seed]
-        train, validation = self._rows[chunk.device]
+        validation = self._data(chunk)[-1]
         assert programs is not None, "trace the programs of a chunk first"
         traced = tuple(part.traced for part in chunk.parts)
         live = tuple(_live(own, chunk.slots) for own in slots)
+        rows = self._epoch(chunk, programs.shuffle, keys, epoch)
         populations = chunk.populations
         if populations is None:
-            populations = programs.init(traced, keys.initial, train)
-        rows = self._epoch(chunk, programs.shuffle, keys, epoch)
+            populations = programs.init(traced, keys.initial, rows)
         populations, losses = programs.train(populations, traced, live, rows, keys.noise)
         judged = programs.evaluate(_models(populations), traced, live, validation)
         parts = zip(losses, judged, populations, slots, strict=True)
@@ -147,8 +157,15 @@ class Trainer:
             if epoch not in known:
                 while len(known) >= self._kept:
                     del known[next(iter(known))]
-                known[epoch] = shuffle(self._rows[chunk.device][0], keys.order, np.int32(epoch))
+                train, fold, _ = self._data(chunk)
+                known[epoch] = shuffle(train, fold, keys.order, np.int32(epoch))
             return known[epoch]
+
+    def _data(self, chunk: Chunk) -> tuple[Rows, Fold | None, Rows]:
+        """The rows that a chunk trains on, its fold of them, and what it is validated on."""
+        number = self._fold[chunk.seed]
+        rows, folds = self._rows[chunk.device]
+        return rows, folds[number], self._validation[chunk.device][number]
 
     def _executable(self, *arguments: Any) -> Executable:
         program, new = executable(*arguments)
@@ -162,9 +179,24 @@ _EPOCH = jax.ShapeDtypeStruct((), np.int32)
 
 
 @jax.jit
-def _shuffle(rows: Rows, key: PRNGKeyArray, epoch: Int[Array, ""]) -> Rows:
-    place = order(key, epoch, rows.y.shape[0])
-    return rows._replace(x=rows.x[place], y=rows.y[place])
+def _shuffle(rows: Rows, fold: Fold | None, key: PRNGKeyArray, epoch: Int[Array, ""]) -> Rows:
+    """The training part in the order of an epoch; with a fold, its rows, normalised by its own statistics."""
+    if fold is None:
+        place = order(key, epoch, rows.y.shape[0])
+        return rows._replace(x=rows.x[place], y=rows.y[place])
+    return fold.rows(rows, fold.train[order(key, epoch, fold.train.shape[0])])
+
+
+@jax.jit
+def _validation(rows: Rows, fold: Fold | None) -> Rows:
+    return rows if fold is None else fold.rows(rows, fold.validation)
+
+
+def _of_folds(arrays: Arrays) -> list[tuple[Rows, Fold | None]]:
+    """What each fold is validated on, before it is taken; without folds the validation part."""
+    if arrays.pool is None:
+        return [(arrays.validation, None)]
+    return [(arrays.pool, fold) for fold in arrays.folds]
 
 
 def _gone(populations: PyTree) -> bool:

@@ -46,6 +46,18 @@ class Normalizer(NamedTuple):
             result[rows] = (block - self.mean) * self.factor
         return jnp.asarray(result.reshape(x.shape))
 
+    def then(self, other: "Normalizer") -> "Normalizer":
+        """Both in one: this one first, the other on what comes out.
+
+        >>> import numpy as np
+        >>> first, second = fit(np.array([[1.0], [3.0]])), fit(np.array([[1.0], [2.0]]))
+        >>> x = np.array([[7.0]])
+        >>> first.then(second).apply(x).tolist(), second.apply(first.apply(x)).tolist()
+        ([[7.0]], [[7.0]])
+        """
+        deviation = np.divide(1, self.factor, out=np.zeros_like(self.factor), where=self.factor > 0)
+        return Normalizer(self.mean + other.mean * deviation, self.factor * other.factor)
+
     def invert(
         self, y: Float[Array | np.ndarray, "rows *features"]
     ) -> Float[Array | np.ndarray, "rows *features"]:

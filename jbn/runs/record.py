@@ -46,8 +46,8 @@ class Recorder:
 class _Folder(Recorder):
     """Records into the store of a run."""
 
-    def __init__(self, folder: Path, own: store.Store, seeds: int):
-        self._folder, self._store, self._seeds = folder, own, seeds
+    def __init__(self, folder: Path, own: store.Store, seeds: int, folds: int):
+        self._folder, self._store, self._seeds, self._folds = folder, own, seeds, folds
 
     def segment(self, history: History, seeds: int) -> None:
         """Appends the curves' last points and brings the table up to date."""
@@ -94,7 +94,7 @@ class _Folder(Recorder):
         )
 
     def _table(self, history: History) -> None:
-        now = standing(history, self._seeds)
+        now = standing(history, self._seeds, self._folds)
         ids = np.arange(len(now.status))
         self._store.write_table(ids, now.status, now.steps, now.columns())
 
@@ -108,6 +108,7 @@ def recorder(
     *,
     epochs: int,
     seeds: int,
+    folds: int = 1,
     key: PRNGKeyArray,
     settings: Mapping[str, Any] | None,
 ) -> Iterator[Recorder]:
@@ -124,6 +125,7 @@ def recorder(
         },
         "objective": task.judged_by._asdict(),
         "epochs": epochs,
+        "folds": folds,
         "key": np.asarray(jax.random.key_data(key)).tolist(),
         "space": None if configs.space is None else configs.space.to_spec(),
         "plan": layout.describe(),
@@ -135,7 +137,7 @@ def recorder(
     with store.create(
         out, settings=about, configs=configs, seeds=seeds, measured=task.problem.measured
     ) as own:
-        yield _Folder(Path(out), own, seeds)
+        yield _Folder(Path(out), own, seeds, folds)
 
 
 def _optimizers(task: Task, configs: Configs) -> dict[str, Any]:

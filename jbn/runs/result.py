@@ -99,7 +99,8 @@ class Result:
         task: what was trained.
         configs: the configurations, names to arrays; NaN or None where a configuration's optimiser ignores one.
         history: losses and metrics of every member after every segment.
-        seeds: seed indices of every configuration; member = configuration * seeds + seed.
+        seeds: members of every configuration, seed indices times folds; member = configuration * seeds + fold * its
+            seed indices + seed index.
         timings: what tracing and compiling took.
         seconds: wall-clock time of the sweep.
         interrupted: it was stopped before its last segment.
@@ -108,6 +109,7 @@ class Result:
             a winner.
         run_seconds: how long compiled programs ran, all workers together.
         forecast: what was expected of the plan; None where nobody asked.
+        folds: of cross-validation; 1 is none.
     """
 
     task: Task
@@ -121,11 +123,12 @@ class Result:
     test: Mapping[str, float]
     run_seconds: float = 0.0
     forecast: Forecast | None = dataclasses.field(default=None, repr=False)
+    folds: int = 1
 
     @functools.cached_property
     def standing(self) -> Standing:
         """Status, steps and last metrics of every configuration, in the order of `configs`."""
-        return standing(self.history, self.seeds)
+        return standing(self.history, self.seeds, self.folds)
 
     @property
     def scores(self) -> Float[np.ndarray, " configurations"]:
@@ -142,8 +145,8 @@ class Result:
 
         With several seed indices the metrics are means over them, and columns like
         `validation_loss_standard_error` follow: what the means would scatter by if the sweep were run again with
-        other seeds, `std(ddof=1) / sqrt(seeds)`. An objective that is more than a metric of the last segment has a
-        column of its own, `objective`.
+        other seeds, `std(ddof=1) / sqrt(seeds)`; with several folds, `std(ddof=1) / sqrt(folds)` of their means. An
+        objective that is more than a metric of the last segment has a column of its own, `objective`.
 
         Ties in the objective are broken by validation loss, then by `config_id`.
         """

@@ -24,6 +24,7 @@ from jbn.policies import DIVERGED, DONE, RUNNING, STOPPED, History, Policy, watc
 from jbn.runs.record import Recorder, recorder
 from jbn.runs.result import Best, Result, best_member
 from jbn.search import Configs
+from jbn.task.data import folded
 from jbn.task.objectives import Objective
 from jbn.task.optimizer_choice import without_ignored
 from jbn.task.task import Task
@@ -61,6 +62,7 @@ def sweep(
     epochs: int,
     key: PRNGKeyArray,
     seeds: int = 1,
+    folds: int = 1,
     policy: Policy | None = None,
     out: str | Path | None = None,
     workers: int | None = None,
@@ -85,6 +87,9 @@ def sweep(
         key: a JAX key.
         seeds: train every configuration with so many seed indices; the table has the means of their metrics and
             the standard errors of the means. No program is compiled for it: seeds are more members.
+        folds: cross-validate with so many folds of training and validation part, each normalised by its own
+            training rows, all in the same programs: the table has the means over the folds. The winner is the model
+            of one fold.
         policy: `policy(history, key) -> edits`, called after every segment; by default it only watches.
         out: a folder to record the sweep in; it must not hold one yet.
         workers: threads on a CPU; default: one a core.
@@ -113,8 +118,11 @@ def sweep(
     >>> list(result.table().columns)
     ['config_id', 'learning_rate', 'batch_size', 'status', 'validation_accuracy', 'validation_loss', 'steps']
     """
+    if folds != 1:
+        task = dataclasses.replace(task, data=folded(task.data, folds))
     columns = _checked(task, configs, epochs, seeds)
     given, task = task, task.settled(columns, epochs=epochs)
+    each, seeds = seeds, seeds * folds
     start = time.perf_counter()
     with contextlib.ExitStack() as stack:
         crew = stack.enter_context(contextlib.closing(Workers(workers)))
@@ -127,13 +135,15 @@ def sweep(
             on_plan(expected)
         more = {**(settings or {}), "tuning": [trial._asdict() for trial in trials]} if tuned else settings
         record = stack.enter_context(
-            recorder(out, task, columns, layout, epochs=epochs, seeds=seeds, key=key, settings=more)
+            recorder(
+                out, task, columns, layout, epochs=epochs, seeds=seeds, folds=folds, key=key, settings=more
+            )
         )
         engine = Engine(task, columns, layout, key=key, seeds=seeds, workers=crew)
         loop = _Loop(engine, record, epochs, seeds, policy or watch, jax.random.fold_in(key, _POLICY), start)
         empty = empty_history(engine.members, task.problem.measured, task.judged_by)
         history = loop.run(empty, on_segment)
-        winner = _winner(task, columns, engine, history, seeds)
+        winner = _winner(task, columns, engine, history, seeds, each)
         test = {} if winner is None else winner.evaluate(*task.data.test)
         seconds = time.perf_counter() - start
         record.finish(history, engine.timings, seconds, winner, test)
@@ -150,6 +160,7 @@ def sweep(
         test,
         engine.run_seconds,
         expected,
+        folds,
     )
 
 
@@ -267,7 +278,9 @@ def extended(history: History, segment: Segment, took_part: np.ndarray) -> Histo
     )
 
 
-def _winner(task: Task, configs: Configs, engine: Engine, history: History, seeds: int) -> Best | None:
+def _winner(
+    task: Task, configs: Configs, engine: Engine, history: History, seeds: int, each: int
+) -> Best | None:
     member = best_member(history, seeds) if len(history.steps) else None
     if member is None:
         return None
@@ -276,15 +289,15 @@ def _winner(task: Task, configs: Configs, engine: Engine, history: History, seed
     row = configs.row(config_id)
     own = task.with_optimizer(row.get("optimizer"))
     given = {name: value for name, value in row.items() if name in own.hyperparameters or name == "optimizer"}
-    arrays = task.arrays()
+    normalizer, unit = task.fitted(seed // each)
     return Best(
         config_id,
         seed,
         {**own.defaults(), **given},
         params,
         stats,
-        normalizer=arrays.normalizer,
+        normalizer=normalizer,
         problem=own.problem,
-        unit=arrays.train.unit,
+        unit=unit,
         classes=task.data.classes,
     )

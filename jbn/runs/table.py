@@ -20,8 +20,8 @@ class Standing(NamedTuple):
         status: running, done, stopped or diverged; one diverged seed index makes its configuration diverged.
         steps: optimiser steps of one seed index.
         validation: metrics and loss after the last segment, mean over seed indices; NaN if diverged.
-        standard_errors: of these means, `std(ddof=1) / sqrt(seeds)` over seed indices; NaN if diverged, or where
-            there is only one seed index.
+        standard_errors: of these means, `std(ddof=1) / sqrt(seeds)` over seed indices (or over the folds' means,
+            where there are several); NaN if diverged, or where there is only one seed index.
         objective: what configurations are ranked by, mean over seed indices; NaN if diverged.
         scores: the same, higher is better.
     """
@@ -40,7 +40,7 @@ class Standing(NamedTuple):
         return {**means, **errors, "objective": self.objective}
 
 
-def standing(history: History, seeds: int) -> Standing:
+def standing(history: History, seeds: int, folds: int = 1) -> Standing:
     """Every configuration's status and metrics of its last segment."""
     status = history.status.reshape(-1, seeds)
     diverged = (status == DIVERGED).any(axis=1)
@@ -55,7 +55,7 @@ def standing(history: History, seeds: int) -> Standing:
         np.array(STATUS_NAMES)[overall],
         steps.reshape(-1, seeds).max(axis=1),
         {name: values.mean(axis=1) for name, values in usable.items()},
-        {name: _standard_error(values) for name, values in usable.items()},
+        {name: _standard_error(_of_folds(values, folds)) for name, values in usable.items()},
         objective,
         history.objective.scores(objective),
     )
@@ -66,6 +66,11 @@ def ranked(table: "pd.DataFrame", *, maximize: bool) -> "pd.DataFrame":
     scores, loss = (table[name].to_numpy(float) for name in ("objective", "validation_loss"))
     order = rank(scores if maximize else -scores, loss, (table["status"] != "diverged").to_numpy())
     return table.iloc[order].reset_index(drop=True)
+
+
+def _of_folds(values: np.ndarray, folds: int) -> np.ndarray:
+    """The means over each fold's seeds; without folds the seeds themselves."""
+    return values if folds == 1 else values.reshape(len(values), folds, -1).mean(axis=2)
 
 
 def _standard_error(values: np.ndarray) -> np.ndarray:

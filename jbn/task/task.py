@@ -3,12 +3,12 @@
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
+from jaxtyping import Array, Int
 
 from jbn.errors import InputError
 from jbn.nn import normalizer
@@ -27,13 +27,48 @@ _LENGTH = "schedule_epochs"
 BATCH_SIZE = HyperParameter("batch_size", "compiled", 64, low=2, whole=True)
 
 
+class Fold(NamedTuple):
+    """One fold of cross-validation, as programs take it.
+
+    Args:
+        train: row numbers that it trains on.
+        validation: row numbers that it validates on.
+        normalizer: of its own training rows.
+        targets: of their targets, where these are standardised.
+        unit: the same for targets as they are in the data, for metrics.
+    """
+
+    train: Int[Array | np.ndarray, " train_rows"]
+    validation: Int[Array | np.ndarray, " validation_rows"]
+    normalizer: normalizer.Normalizer
+    targets: normalizer.Normalizer | None
+    unit: normalizer.Normalizer | None
+
+    def rows(self, pool: Rows, places: Int[Array | np.ndarray, " rows"]) -> Rows:
+        """These rows, normalised by the statistics of the fold's training rows. Pure."""
+        x, y = self.normalizer.apply(pool.x[places]), pool.y[places]
+        if self.targets is None:
+            return Rows(x, y)
+        return Rows(x, self.targets.apply(y.reshape(len(y), -1)).reshape(y.shape), self.unit)
+
+
 @dataclasses.dataclass(frozen=True)
 class Arrays:
-    """A task's data as programs take it: normalised with the statistics of the training part only."""
+    """A task's data as programs take it: normalised with the statistics of the training part only.
+
+    Args:
+        train: the training part; with cross-validation that of the first fold.
+        validation: likewise.
+        normalizer: of the training part.
+        folds: all folds of cross-validation.
+        pool: the rows that they are made of.
+    """
 
     train: Rows
     validation: Rows
     normalizer: normalizer.Normalizer
+    folds: tuple[Fold, ...] = ()
+    pool: Rows | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -239,8 +274,27 @@ class Task:
             fitted = normalizer.fit(self.data.train.x)
             unit = normalizer.fit(_table(self.data.train.y)) if self._standardized else None
             parts = [_rows(fitted, unit, part) for part in (self.data.train, self.data.validation)]
-            self._arrays[dtype] = Arrays(parts[0], parts[1], fitted)
+            self._arrays[dtype] = Arrays(parts[0], parts[1], fitted, *self._folds(fitted, unit))
         return self._arrays[dtype]
+
+    def _folds(
+        self, fitted: normalizer.Normalizer, unit: normalizer.Normalizer | None
+    ) -> tuple[tuple[Fold, ...], Rows | None]:
+        """Folds, and their rows normalised once by float64 arithmetic; each fold's own statistics are of these."""
+        if self.data.folds is None:
+            return (), None
+        pool = _rows(fitted, unit, self.data.folds.rows)._replace(unit=None)
+        x, y = np.asarray(pool.x), np.asarray(pool.y)
+        own = zip(self.data.folds.train, self.data.folds.validation, strict=True)
+        return tuple(_fold(*rows, x, y, unit) for rows in own), pool
+
+    def fitted(self, fold: int = 0) -> tuple[normalizer.Normalizer, normalizer.Normalizer | None]:
+        """What features and targets (where they are standardised) as they are in the data are normalised with."""
+        arrays = self.arrays()
+        if not arrays.folds:
+            return arrays.normalizer, arrays.train.unit
+        own = arrays.folds[fold]
+        return arrays.normalizer.then(own.normalizer), own.unit
 
 
 def _rows(fitted: normalizer.Normalizer, unit: normalizer.Normalizer | None, part: Part) -> Rows:
@@ -248,6 +302,20 @@ def _rows(fitted: normalizer.Normalizer, unit: normalizer.Normalizer | None, par
         return Rows(fitted.apply(part.x), unit.apply(_table(part.y)).reshape(part.y.shape), unit)
     dtype = jnp.int32 if part.y.dtype == np.int32 else float
     return Rows(fitted.apply(part.x), jnp.asarray(part.y, dtype))
+
+
+def _fold(
+    train: np.ndarray,
+    validation: np.ndarray,
+    x: np.ndarray,
+    y: np.ndarray,
+    unit: normalizer.Normalizer | None,
+) -> Fold:
+    """The fold with these training and validation rows of features and targets that are normalised already."""
+    targets = None if unit is None else normalizer.fit(_table(y[train]))
+    whole = None if unit is None or targets is None else unit.then(targets)
+    fitted = normalizer.fit(x[train])
+    return Fold(train.astype(np.int32), validation.astype(np.int32), fitted, targets, whole)
 
 
 def _table(y: np.ndarray) -> np.ndarray:

@@ -158,6 +158,10 @@ def test_a_regression_from_a_file(place):
     run = jbn("sweep", "numbers.toml", "--out", "numbers", cwd=place)
     assert run.returncode == 0, run.stderr
     assert "5 features, a number a row" in run.stdout
+    cross = jbn("sweep", "numbers.toml", "--folds", "4", "--out", "folds", cwd=place)
+    assert cross.returncode == 0, cross.stderr
+    assert "mean ± standard error over 4 folds" in cross.stdout
+    assert "4 folds, 2 epochs" in cross.stdout
     assert re.search(r"best validation r2 \S+ ", run.stdout)
     assert re.search(r"winner: configuration \d, test r2 \S+\n", run.stdout)
     assert jbn("report", "numbers", cwd=place).returncode == 0
@@ -205,7 +209,17 @@ def test_a_table_of_one_s_own(place):
 def test_help_explains_every_option(place):
     shown = jbn("sweep", "--help", cwd=place, env={**os.environ, "COLUMNS": "200"})
     assert shown.returncode == 0
-    for option in ("--configs", "--grid", "--epochs", "--seed", "--seeds", "--data", "--data-dir", "--out"):
+    for option in (
+        "--configs",
+        "--grid",
+        "--epochs",
+        "--seed",
+        "--seeds",
+        "--folds",
+        "--data",
+        "--data-dir",
+        "--out",
+    ):
         assert option in shown.stdout
     for option in ("--target", "--categorical", "--drop"):
         assert option in shown.stdout
@@ -239,6 +253,7 @@ WRONG = {
         "--configs must be a whole number of at least 1, but got 0",
     ),
     "no epochs": ("", ["--epochs", "0"], "--epochs must be a whole number of at least 1, but got 0"),
+    "one fold too few": ("", ["--folds", "0"], "--folds must be a whole number of at least 1, but got 0"),
     "no seeds": ("", ["--seeds", "0"], "--seeds must be a whole number of at least 1, but got 0"),
     "seeds below 0": ("", ["--seeds", "-3"], "--seeds must be a whole number of at least 1, but got -3"),
     "seeds in words": ("", ["--seeds", "three"], "Invalid value for '--seeds'"),

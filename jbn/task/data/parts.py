@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from jaxtyping import Shaped
+from jaxtyping import Int, Shaped
 
 if TYPE_CHECKING:
     from jbn.task.data.columns import Columns
@@ -28,6 +28,20 @@ class Part(NamedTuple):
     y: Shaped[np.ndarray, " rows *numbers"]
 
 
+class Folds(NamedTuple):
+    """Folds of cross-validation.
+
+    Args:
+        rows: what they are made of.
+        train: row numbers that each trains on, `[folds, rows]`.
+        validation: row numbers that each validates on, disjoint, `[folds, rows]`.
+    """
+
+    rows: Part
+    train: Int[np.ndarray, "folds train_rows"]
+    validation: Int[np.ndarray, "folds validation_rows"]
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class Data:
     """A data set in host memory; two are equal only if they are the same object.
@@ -41,6 +55,7 @@ class Data:
         class_names: what the classes are called where the data come from, `[classes]`, if they have names there:
             `np.array(class_names)[labels]`.
         columns: what makes features of the rows of a table, if they come from one.
+        folds: of cross-validation, where it is done; `train` and `validation` are those of the first.
 
     >>> from jbn.task import data
     >>> data.digits()
@@ -54,15 +69,17 @@ class Data:
     classes: int | None
     class_names: "tuple[Value, ...] | None" = None
     columns: "Columns | None" = None
+    folds: Folds | None = None
 
     def __repr__(self) -> str:
         rows = (
             f"{len(self.train.y)} training, {len(self.validation.y)} validation, {len(self.test.y)} test rows"
         )
         features = "x".join(map(str, self.train.x.shape[1:]))
+        folds = "" if self.folds is None else f", {len(self.folds.train)} folds"
         numbers = "a number" if self.numbers == 1 else f"{self.numbers} numbers"
         targets = f"{numbers} a row" if self.classes is None else f"{self.classes} classes"
-        return f"Data({self.name!r}: {rows} of {features} features, {targets})"
+        return f"Data({self.name!r}: {rows} of {features} features, {targets}{folds})"
 
     @property
     def numbers(self) -> int:
