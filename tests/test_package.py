@@ -1,5 +1,6 @@
 """The package as a whole: what importing it does, and that the README's example runs."""
 
+import functools
 import json
 import os
 import re
@@ -8,6 +9,7 @@ import sys
 from pathlib import Path
 
 import jax
+import numpy as np
 import optax
 import pytest
 
@@ -97,8 +99,24 @@ def test_the_readme_s_choice_of_an_optimizer_runs(capsys):
 
 def test_the_readme_s_batch_norm_example_runs():
     names = {}
-    exec(compile(blocks("python")[5], "README.md", "exec"), names)
+    exec(compile(next(b for b in blocks("python") if "jbn.batch_norm" in b), "README.md", "exec"), names)
     assert names["y"].shape == (4, 16, 28, 28, 16)
+
+
+@pytest.mark.parametrize("example", ["class ResNet", "class Regressor", "class Classifier"])
+def test_the_readme_s_whole_examples_run(example, monkeypatch, capsys):
+    """Each alone, as copied; in place of MNIST there are a few hundred random images."""
+    (code,) = [block for block in blocks("python") if example in block]
+    rng = np.random.default_rng(0)
+    images = jbn.data.arrays(rng.integers(0, 256, (600, 28, 28), np.uint8), np.arange(600) % 10)
+    monkeypatch.setattr(jbn.data, "mnist", lambda directory: images)
+    monkeypatch.setattr(jbn, "sweep", functools.partial(shorter, jbn.sweep))
+    exec(compile(code, "README.md", "exec"), {})
+    assert "validation" in capsys.readouterr().out
+
+
+def shorter(sweep, task, configs, *, epochs, **more):
+    return sweep(task, {name: values[:4] for name, values in configs.items()}, epochs=2, **more)
 
 
 def test_the_readme_opens_with_the_two_commands():
