@@ -99,7 +99,7 @@ def test_the_readme_s_choice_of_an_optimizer_runs(capsys):
 
 def test_the_readme_s_batch_norm_example_runs():
     names = {}
-    exec(compile(next(b for b in blocks("python") if "jbn.batch_norm" in b), "README.md", "exec"), names)
+    exec(compile(blocks("python")[-1], "README.md", "exec"), names)
     assert names["y"].shape == (4, 16, 28, 28, 16)
 
 
