@@ -15,6 +15,8 @@ _NUMERICAL += ["jbn.task.streams", "jbn.task.schedules", "jbn.task.transforms"]
 _NUMERICAL += [f"jbn.interop.{name}" for name in ("convolution", "functions", "layers")]
 jaxtyping.install_import_hook(_NUMERICAL, "beartype.beartype")
 
+from jbn.engine.room import forget  # noqa: E402 (after the hook)
+
 jax.config.update("jax_numpy_rank_promotion", "raise")
 cache = os.environ.get("XDG_CACHE_HOME") or Path(tempfile.gettempdir())
 jax.config.update("jax_compilation_cache_dir", str(Path(cache) / "jbn-tests"))
@@ -25,4 +27,5 @@ jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 def _programs_of_one_module_at_a_time():
     """Compiled programs are memory maps, of which a process may have 65,530: a whole run has more."""
     yield
+    forget()
     jax.clear_caches()

@@ -13,6 +13,7 @@ from jbn.engine.arithmetic import member_shapes
 from jbn.engine.layout import Chunk, halves, lay_out
 from jbn.engine.memory import must_wait
 from jbn.engine.plan import Plan
+from jbn.engine.room import make_room
 from jbn.engine.schedule import Outcome, Schedule, Turn
 from jbn.engine.trainer import OutOfMemoryError, Segment, Timings, Trainer
 from jbn.engine.workers import Workers, finish
@@ -50,6 +51,7 @@ class Engine:
         workers: Workers,
         waits: bool | None = None,
     ):
+        make_room()
         self._task, self._workers = task, workers
         waits = must_wait(task, plan, seeds, workers.devices) if waits is None else waits
         self._trainer = Trainer(task, plan, key, seeds=seeds, workers=workers, waits=waits)

@@ -50,8 +50,13 @@ class Executable:
                     self.compile_seconds = time.perf_counter() - start
 
 
-_KEPT = 512  # executables hold memory: the one unused for longest goes first
+_KEPT = 512  # executables hold memory: the one unused for longest goes first (see also `room`)
 _known: dict[Hashable, Executable] = {}
+
+
+def forget() -> None:
+    """Lets go of all executables."""
+    _known.clear()
 
 
 def executable(
