@@ -47,9 +47,11 @@ def show_summary(console: Console, result: Result) -> None:
     )
 
 
-def show_winner(console: Console, best: Best, test: Mapping[str, float], *, seeds: int) -> None:
+def show_winner(
+    console: Console, best: Best, test: Mapping[str, float], *, seeds: int, folds: int = 1
+) -> None:
     """The winner and how good it is on data that nothing was chosen by."""
-    which = f" (seed index {best.seed}, the best of its {seeds})" if seeds > 1 else ""
+    which = _which(best.seed, seeds, folds)
     shown = {name: value for name, value in test.items() if name != "loss" or len(test) == 1}
     values = ", ".join(
         f"test {name.replace('_', ' ')} {_digits(name, value)}" for name, value in shown.items()
@@ -59,6 +61,14 @@ def show_winner(console: Console, best: Best, test: Mapping[str, float], *, seed
         highlight=False,
         soft_wrap=True,
     )
+
+
+def _which(number: int, seeds: int, folds: int) -> str:
+    """Which member of its configuration the winner is, where there are several."""
+    fold, seed = divmod(number, seeds // folds)
+    parts = [f"trained on fold {fold}"] if folds > 1 else []
+    parts += [f"seed index {seed}"] if seeds > folds else []
+    return f" ({', '.join(parts)}, the best of its {seeds})" if parts else ""
 
 
 def _table(rows: "pd.DataFrame", *, narrow: bool, stacked: bool) -> Table:
@@ -89,13 +99,13 @@ def _cell(name: str, value: object, error: float, between: str) -> str:
     if not isinstance(value, float):
         return str(value)
     number = _digits(name.removeprefix("validation_"), value)
-    return (
-        number if np.isnan(error) else f"{number}{between}{_digits(name.removeprefix('validation_'), error)}"
-    )
+    if np.isnan(error):
+        return number
+    return f"{number}{between}{_digits(name.removeprefix('validation_'), error, beside=value)}"
 
 
-def _digits(name: str, value: float) -> str:
-    """A number with as many digits as tell it from others of its name."""
+def _digits(name: str, value: float, *, beside: float | None = None) -> str:
+    """A number with as many digits as tell it from others of its name; an error has those of what it is beside."""
     digits = {
         "accuracy": ".4f",
         "balanced_accuracy": ".4f",
@@ -104,6 +114,7 @@ def _digits(name: str, value: float) -> str:
         "beta2": ".5f",
         "epsilon": ".1e",
     }
-    if name == "loss" and abs(value) < 1000:
-        return f"{value:.3f}"
+    size = abs(value if beside is None else beside)
+    if name == "loss" and size < 1000:
+        return f"{value:.3f}" if size >= 0.1 else f"{value:.5f}"
     return format(value, digits.get(name, ".3g"))

@@ -153,7 +153,7 @@ def _show(result: Result, out: str, console: Console) -> int:
             "every configuration diverged: lower the learning rates", highlight=False, soft_wrap=True
         )
     elif not result.interrupted:
-        show_winner(console, result.winner, result.test, seeds=result.seeds)
+        show_winner(console, result.winner, result.test, seeds=result.seeds, folds=result.folds)
     console.print(f"written to {out}", highlight=False, soft_wrap=True)
     if result.interrupted:
         console.print(

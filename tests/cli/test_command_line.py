@@ -162,6 +162,7 @@ def test_a_regression_from_a_file(place):
     assert cross.returncode == 0, cross.stderr
     assert "mean ± standard error over 4 folds" in cross.stdout
     assert "4 folds, 2 epochs" in cross.stdout
+    assert re.search(r"configuration \d \(trained on fold \d, the best of its 4\), test r2", cross.stdout)
     assert re.search(r"best validation r2 \S+ ", run.stdout)
     assert re.search(r"winner: configuration \d, test r2 \S+\n", run.stdout)
     assert jbn("report", "numbers", cwd=place).returncode == 0
