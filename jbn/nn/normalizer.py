@@ -8,11 +8,12 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Num
+from jaxtyping import Array, Float, Int, Num
 
 from jbn.nn.moments import Moments
 
 _BLOCK_VALUES = 1 << 23  # so that a large set of bytes is never a large set of floats
+_PIECE_VALUES = 1 << 15  # in float64 they stay in the cache
 
 
 class Normalizer(NamedTuple):
@@ -41,10 +42,24 @@ class Normalizer(NamedTuple):
             return ((flat - mean[None, :] - rest[None, :]) * self.factor[None, :].astype(flat.dtype)).reshape(
                 x.shape
             )
-        result = np.empty((len(x), len(self.mean)), jax.dtypes.canonicalize_dtype(float))
-        for rows, block in _blocks(x):
-            result[rows] = (block - self.mean) * self.factor
-        return jnp.asarray(result.reshape(x.shape))
+        result = np.empty(x.shape, jax.dtypes.canonicalize_dtype(float))
+        self.write(x, np.arange(len(x)), result)
+        return jnp.asarray(result)
+
+    def write(
+        self,
+        x: Num[np.ndarray, "held *features"],
+        place: Int[np.ndarray, " rows"],
+        out: Float[np.ndarray, "rows *features"],
+    ) -> None:
+        """Writes what `apply` makes of the rows of `x` at these places into `out`, in that order."""
+        target = out.reshape(len(place), len(self.mean))  # a view: `out` is contiguous
+        size = max(1, _PIECE_VALUES // max(1, len(self.mean)))
+        for start in range(0, len(place), size):
+            rows = slice(start, start + size)
+            piece = x[place[rows]].reshape(-1, len(self.mean)).astype(np.float64)
+            piece -= self.mean
+            np.multiply(piece, self.factor, out=target[rows], casting="same_kind")
 
     def then(self, other: "Normalizer") -> "Normalizer":
         """Both in one: this one first, the other on what comes out.

@@ -1,6 +1,7 @@
 """From the arrays that were given to the three parts: everything is checked, what is missing is split off."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
 
 import numpy as np
 import numpy.typing as npt
@@ -14,10 +15,17 @@ from jbn.task.data.splitting import split
 PARTS = ("train", "validation", "test")
 _CHECKS = {"classes": checks.check_labels, "numbers": checks.check_numbers}
 ARRAYS = tuple(f"{axis}_{part}" for part in PARTS for axis in "xy")
+SHARE = Fraction(1, 5)
 
 
 def assemble(
-    given: Mapping[str, Named], *, name: str, seed: int, targets: str = "classes", origin: str = ""
+    given: Mapping[str, Named],
+    *,
+    name: str,
+    seed: int,
+    targets: str = "classes",
+    origin: str = "",
+    share: Fraction = SHARE,
 ) -> Data:
     """The data set of these arrays.
 
@@ -27,6 +35,7 @@ def assemble(
         seed: fixes which rows are split off for parts that are missing.
         targets: what y is, "classes" or "numbers".
         origin: what the source has ("FILE has ..."), for messages about an array that it has not.
+        share: of the training part, what every part that is missing gets.
     """
     _check_pairs(given, origin)
     xs, ys = ({p: given[f"{axis}_{p}"] for p in PARTS if f"{axis}_{p}" in given} for axis in "xy")
@@ -40,7 +49,7 @@ def assemble(
         checks.check_same_numbers(ys)
     dtype = float if classes is None else np.int32
     parts = {part: Part(xs[part].values, ys[part].values.astype(dtype)) for part in xs}
-    whole = _all_parts(parts, seed)
+    whole = _all_parts(parts, seed, share)
     return Data(name, whole["train"], whole["validation"], whole["test"], classes)
 
 
@@ -54,16 +63,27 @@ def _check_pairs(given: Mapping[str, Named], origin: str) -> None:
             raise InputError(f"{x} and {y} must come together, but {has}; give both or none")
 
 
-def _all_parts(parts: Mapping[str, Part], seed: int) -> dict[str, Part]:
-    """All of `PARTS`, read-only; the missing ones, a fifth of the training part each, are split off it."""
+def check_share(share: float) -> Fraction:
+    """The share of the training part that every missing part gets: above 0, and 1/4 at most."""
+    if not 0 < share <= 0.25:
+        raise InputError(
+            f"share must be above 0 and at most 0.25, of which each missing part gets one, but got {share!r}"
+        )
+    return Fraction(share).limit_denominator(1000)
+
+
+def divided(missing: Sequence[str], share: Fraction) -> dict[str, int]:
+    """The sizes of the training part and of those that are split off it, in proportion."""
+    own = share.numerator
+    return {"train": share.denominator - len(missing) * own} | dict.fromkeys(missing, own)
+
+
+def _all_parts(parts: Mapping[str, Part], seed: int, share: Fraction) -> dict[str, Part]:
+    """All of `PARTS`, read-only; the missing ones are split off the training part."""
     missing = [part for part in PARTS if part not in parts]
     x, y = parts["train"]
-    strata = (
-        y if y.dtype == np.int32 else np.zeros(len(y), np.int32)
-    )  # numbers are split without regard to them
-    chosen = (
-        split(strata, {"train": 5 - len(missing)} | dict.fromkeys(missing, 1), seed=seed) if missing else {}
-    )
+    strata = y if y.dtype == np.int32 else np.zeros(len(y), np.int32)  # numbers: without regard to them
+    chosen = split(strata, divided(missing, share), seed=seed) if missing else {}
     whole = {**parts, **{part: Part(x[rows], y[rows]) for part, rows in chosen.items()}}
     return {part: Part(_read_only(whole[part].x), _read_only(whole[part].y)) for part in PARTS}
 

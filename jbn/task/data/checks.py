@@ -30,10 +30,14 @@ def named(title: str, values: npt.ArrayLike) -> Named:
 
 def check_features(x: Named) -> None:
     """Features are finite real numbers, `[rows, ...features]`, at least one row and one feature."""
+    check_real(x)
+    check_finite(x)
+
+
+def check_real(x: Named) -> None:
+    """Features are real numbers, `[rows, ...features]`, at least one row and one feature; no value is read."""
     dtype, shape = x.values.dtype, x.values.shape
-    # To NumPy bfloat16 and its kin are no floats; JAX knows them.
-    floating = jnp.issubdtype(dtype, np.floating)
-    if not floating and dtype.kind not in "biu":
+    if not _floating(x) and dtype.kind not in "biu":
         raise InputError(
             f"{x.title} must hold real numbers, but its dtype is {dtype}; make numbers of it first"
         )
@@ -44,8 +48,6 @@ def check_features(x: Named) -> None:
         )
     if not all(shape):
         raise InputError(f"{x.title} must have at least one row and one feature, but its shape is {shape}")
-    if floating:
-        _check_finite(x)
 
 
 def check_labels(y: Named) -> None:
@@ -146,8 +148,9 @@ def count_classes(ys: Mapping[str, Named]) -> int:
     return len(known)
 
 
-def _check_finite(x: Named) -> None:
-    blocks = _not_finite(x.values)
+def check_finite(x: Named) -> None:
+    """Every number is finite; the message says which is not."""
+    blocks = _not_finite(x.values) if _floating(x) else iter(())
     start, wrong = next(blocks, (0, None))
     if wrong is None:
         return
@@ -159,6 +162,16 @@ def _check_finite(x: Named) -> None:
         f"{f' (and {count - 1} more not finite)' if count > 1 else ''}; "
         "features must be finite: leave such rows out or fill them in"
     )
+
+
+def is_finite(x: npt.NDArray) -> bool:
+    """Whether every number is finite."""
+    return next(_not_finite(x), None) is None
+
+
+def _floating(x: Named) -> bool:
+    """To NumPy bfloat16 and its kin are no floats; JAX knows them."""
+    return bool(jnp.issubdtype(x.values.dtype, np.floating))
 
 
 def _not_finite(x: npt.NDArray, *, block: int = 2**22) -> Iterator[tuple[int, npt.NDArray[np.bool_]]]:

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from jbn.task.data.columns import Columns
     from jbn.task.data.series import Value
 
+from jbn.task.data.blocks import Blocks
+
 
 class Part(NamedTuple):
     """Rows of one part of the data.
@@ -44,11 +46,11 @@ class Folds(NamedTuple):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Data:
-    """A data set in host memory; two are equal only if they are the same object.
+    """A data set; two are equal only if they are the same object.
 
     Args:
         name: where it comes from, for people.
-        train: what is trained on.
+        train: what is trained on: in memory, or read in blocks.
         validation: what configurations are compared on.
         test: what is looked at once, at the end.
         classes: number of classes; each has at least one row in the training part. None where targets are numbers.
@@ -63,7 +65,7 @@ class Data:
     """
 
     name: str
-    train: Part
+    train: Part | Blocks
     validation: Part
     test: Part
     classes: int | None
@@ -71,11 +73,28 @@ class Data:
     columns: "Columns | None" = None
     folds: Folds | None = None
 
+    @property
+    def rows(self) -> int:
+        """Rows of the training part."""
+        return self.train.rows if isinstance(self.train, Blocks) else len(self.train.y)
+
+    @property
+    def features(self) -> tuple[int, ...]:
+        """Shape of a row."""
+        return self.validation.x.shape[1:]
+
+    def first(self, rows: int) -> Part:
+        """The first rows of the training part; of one that is read in blocks no more than a block has."""
+        if isinstance(self.train, Blocks):
+            return Part(*self.train.first(rows))
+        return Part(self.train.x[:rows], self.train.y[:rows])
+
     def __repr__(self) -> str:
+        blocks = f" (in {self.train.count} blocks)" if isinstance(self.train, Blocks) else ""
         rows = (
-            f"{len(self.train.y)} training, {len(self.validation.y)} validation, {len(self.test.y)} test rows"
+            f"{self.rows} training{blocks}, {len(self.validation.y)} validation, {len(self.test.y)} test rows"
         )
-        features = "x".join(map(str, self.train.x.shape[1:]))
+        features = "x".join(map(str, self.features))
         folds = "" if self.folds is None else f", {len(self.folds.train)} folds"
         numbers = "a number" if self.numbers == 1 else f"{self.numbers} numbers"
         targets = f"{numbers} a row" if self.classes is None else f"{self.classes} classes"
@@ -84,4 +103,4 @@ class Data:
     @property
     def numbers(self) -> int:
         """How many numbers a row has as its target; for classes 1."""
-        return math.prod(self.train.y.shape[1:])
+        return math.prod(self.validation.y.shape[1:])
