@@ -91,7 +91,7 @@ def draw(spec: Spec, data: Data) -> Configs:
 def default_space(data: Data) -> Space:
     """All eight hyper-parameters; of the batch sizes those that the training part can fill."""
     space = jbn.search.defaults(all=True)
-    rows = len(data.train.y)
+    rows = data.rows
     sizes = [size for size in (32, 64, 128, 256) if size <= rows]
     if not sizes:
         raise InputError(

@@ -89,7 +89,8 @@ class Engine:
             Segments in their order, as long as a member takes part.
         """
         turns = _turns(self._chunks, alive, first)
-        schedule = self._schedule = Schedule(turns, until)
+        schedule = self._schedule = Schedule(turns, until, blocks=self._trainer.blocks)
+        self._trainer.open(first, until)
         futures = [
             self._workers.submit(device, self._work, schedule, device)
             for device in range(len(self._workers.devices))
@@ -100,6 +101,7 @@ class Engine:
             yield from self._collect(schedule, turns, first)
         finally:
             schedule.close()
+            self._trainer.close()
             finish(futures)
             self._schedule = None
 
@@ -122,12 +124,15 @@ class Engine:
                     self._trainer.compile(turn.chunk)
                     schedule.compiled()
                 begun = time.perf_counter()
-                results = self._trainer.train(turn.chunk, turn.segment, turn.live)
+                results = self._trainer.train(turn.chunk, turn.segment, turn.live, turn.block)
                 self._run_seconds.append(time.perf_counter() - begun)
             except Exception as error:  # raised by the thread that collects
                 schedule.failed(turn, error)
             else:
-                schedule.done(turn, results, _still_live(turn.live, results), self._run_seconds[-1])
+                if results is None:
+                    schedule.block_done(turn)
+                else:
+                    schedule.done(turn, results, _still_live(turn.live, results), self._run_seconds[-1])
 
     def _collect(self, schedule: Schedule, turns: Sequence[Turn], first: int) -> Iterator[Segment]:
         """Whole segments, as soon as all chunks have been through them."""
@@ -167,7 +172,7 @@ class Engine:
         alive = np.zeros(self.members, bool)
         for part, slots in zip(turn.chunk.parts, turn.live, strict=True):
             alive[part.members[slots]] = True
-        turns = _turns(self._halved(turn.chunk), alive, turn.segment)
+        turns = _turns(self._halved(turn.chunk), alive, turn.segment, turn.block)
         del reached[turn]
         reached |= dict.fromkeys(turns, turn.segment)
         schedule.replace(turn, turns)
@@ -202,10 +207,11 @@ class Engine:
         return jax.tree.map(_corner, own, (exact.params, exact.stats))
 
 
-def _turns(chunks: Sequence[Chunk], alive: np.ndarray, segment: int) -> list[Turn]:
+def _turns(chunks: Sequence[Chunk], alive: np.ndarray, segment: int, block: int = 0) -> list[Turn]:
     """One for each chunk with live members."""
     live = [[np.flatnonzero(alive[part.members]) for part in chunk.parts] for chunk in chunks]
-    return [Turn(chunk, own, segment) for chunk, own in zip(chunks, live, strict=True) if any(map(len, own))]
+    both = zip(chunks, live, strict=True)
+    return [Turn(chunk, own, segment, block) for chunk, own in both if any(map(len, own))]
 
 
 def _still_live(live: Sequence[np.ndarray], results: Sequence[Segment]) -> list[np.ndarray]:

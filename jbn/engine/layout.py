@@ -32,9 +32,12 @@ class Part(NamedTuple):
 
 
 class Programs(NamedTuple):
-    """What puts the data of an epoch into order, and what initialises, trains and evaluates a chunk."""
+    """What puts the data of an epoch into order, and what initialises, trains and evaluates a chunk.
 
-    shuffle: Executable
+    Rows that come in blocks come in order: there is no `shuffle` then.
+    """
+
+    shuffle: Executable | None
     init: Executable
     train: Executable
     evaluate: Executable
@@ -51,6 +54,7 @@ class Chunk:
         slots: capacity for each cohort.
         populations: their state, one a part, on the device or waiting on the host; None before the first segment.
         programs: what they need, traced; None before the first segment.
+        losses: of the current epoch so far, one entry a slot, where it comes in blocks.
     """
 
     parts: tuple[Part, ...]
@@ -59,11 +63,14 @@ class Chunk:
     slots: int
     populations: tuple[Population, ...] | None = None
     programs: Programs | None = None
+    losses: tuple[np.ndarray, ...] = ()
 
     @property
     def compiled(self) -> bool:
         """Whether nothing is left to compile before the next segment."""
-        return self.programs is not None and all(program.compiled for program in self.programs)
+        return self.programs is not None and all(
+            program.compiled for program in self.programs if program is not None
+        )
 
 
 def lay_out(
@@ -114,7 +121,7 @@ def halves(chunk: Chunk, device: Any) -> list[Chunk]:
     slots = -(-chunk.slots // 2)
 
     def half(second: bool) -> Chunk:
-        parts, populations = [], []
+        parts, populations, losses = [], [], []
         for place, part in enumerate(chunk.parts):
             middle = -(-len(part.members) // 2)
             start = middle if second else 0
@@ -125,7 +132,9 @@ def halves(chunk: Chunk, device: Any) -> list[Chunk]:
             if chunk.populations is not None:
                 state = jax.tree.map(lambda a, own=own: np.asarray(a)[own], chunk.populations[place])
                 populations.append(state)
-        return Chunk(tuple(parts), chunk.seed, chunk.device, slots, tuple(populations) or None)
+            losses += [chunk.losses[place][own]] if chunk.losses else []
+        state = tuple(populations) or None
+        return Chunk(tuple(parts), chunk.seed, chunk.device, slots, state, losses=tuple(losses))
 
     return [half(second=False), half(second=True)]
 

@@ -5,8 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from jbn.engine.arithmetic import arithmetic
+from jbn.engine.feed import HELD
 from jbn.engine.plan import Plan
 from jbn.errors import InputError
+from jbn.task.data import Blocks
+from jbn.task.data.blocks import row_bytes
 from jbn.task.task import Task
 
 # Measured: what the first compile takes for good, and what compiling each matrix product of a network leaves.
@@ -32,9 +35,17 @@ def peak_bytes(task: Task, plan: Plan, *, seeds: int, workers: int) -> int:
     programs = _COMPILER_BYTES + _PROGRAM_BYTES * sum(one.products for own in shapes for one in own)
     rows = task.arrays().train
     copies = 1 + seeds + (workers > 1)  # as it is, in an order a seed, and in that of the next epoch
-    data = copies * (rows.x.nbytes + rows.y.nbytes)
+    data = copies * (rows.x.nbytes + rows.y.nbytes) + _blocks_bytes(task, seeds)
     population = population_bytes(task, plan, seeds=seeds, workers=workers)
     return round(resident_bytes() + population + data + programs)
+
+
+def _blocks_bytes(task: Task, seeds: int) -> int:
+    """Those blocks of a training part that are in memory at a time, and one as it was read."""
+    train = task.data.train
+    if not isinstance(train, Blocks):
+        return 0
+    return (HELD * seeds + 1) * train.capacity * row_bytes(train.features)
 
 
 def must_wait(task: Task, plan: Plan, seeds: int, devices: Sequence[Any]) -> bool:

@@ -157,7 +157,7 @@ def _padding_is_exact(task: Task, columns: Sequence[Column]) -> bool:
             task.problem,
             cohort.structure,
             {name: smallest[name] for name in cohort.structure.padded},
-            features=task.data.train.x.shape[1:],
+            features=task.data.features,
         )
         for program in _laid_out(columns, "values", 1)
         for cohort in program

@@ -16,9 +16,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
+from jbn.nn.model import Hyper
 from jbn.task import member as members
 from jbn.task.hyper import Structure, Traced, bind
-from jbn.task.member import Member, Problem, Rows
+from jbn.task.member import Block, Course, Member, Problem, Rows
 
 Population = Member  # stacked on a leading axis of slots
 
@@ -53,26 +54,36 @@ def init_program(problem: Problem, structures: tuple[Structure, ...]) -> Callabl
 
 @functools.lru_cache(maxsize=256)
 def train_program(
-    problem: Problem, structures: tuple[Structure, ...], tile: int, donate: bool = True
+    problem: Problem,
+    structures: tuple[Structure, ...],
+    tile: int,
+    donate: bool = True,
+    course: Course | None = None,
 ) -> Callable[..., Any]:
     """`train(populations, traced, live, rows, noise) -> populations, losses`: one segment, cohort by cohort.
 
     The populations are updated in place if they are donated. Losses have one entry a slot, NaN where it is not
-    live.
+    live. Where an epoch comes in blocks, `rows` is one, and losses are what it adds to the mean.
     """
+
+    def pass_over(hyper: Hyper, member: Member, rows: Rows | Block, noise: PRNGKeyArray) -> Any:
+        if isinstance(rows, Rows):
+            return members.train_segment(problem, hyper, member, rows, noise)
+        assert course is not None
+        return members.train_block(problem, hyper, member, rows, noise, course)
 
     def train(
         populations: tuple[Population, ...],
         traced: tuple[Traced, ...],
         live: tuple[Live, ...],
-        rows: Rows,
+        rows: Rows | Block,
         noise: PRNGKeyArray,
     ) -> tuple[tuple[Population, ...], tuple[Float[Array, " slots"], ...]]:
         def cohort(
             structure: Structure, population: Population, numbers: Traced, live: Live
         ) -> tuple[Any, Any]:
             def one(member: Member, own: Traced) -> tuple[Member, Float[Array, ""]]:
-                return members.train_segment(problem, bind(structure, own), member, rows, noise)
+                return pass_over(bind(structure, own), member, rows, noise)
 
             return over_tiles(one, population, numbers, _unknown(live), live, tile)
 

@@ -6,7 +6,6 @@ that a sweep that is asked to stop does so soon.
 """
 
 import dataclasses
-import operator
 import queue
 import threading
 from collections.abc import Sequence
@@ -17,7 +16,6 @@ import numpy as np
 from jbn.engine.layout import Chunk
 
 _AHEAD_SEGMENTS, _AHEAD_SECONDS = 16, 1.0
-_segment = operator.attrgetter("segment")
 
 
 @dataclasses.dataclass(eq=False)
@@ -28,6 +26,7 @@ class Turn:
         chunk: which one.
         live: slots that take part, one array a part.
         segment: number of the one that comes next.
+        block: number of the block of it that comes next.
         seconds: what the last one took.
         ready: whether it may go on: its programs are traced and no worker has it.
     """
@@ -35,6 +34,7 @@ class Turn:
     chunk: Chunk
     live: Sequence[np.ndarray]
     segment: int
+    block: int = 0
     seconds: float = 0.0
     ready: bool = False
 
@@ -66,10 +66,12 @@ class Schedule:
     Args:
         turns: one a chunk, in the order in which they go where they are equally far.
         until: number of the first segment that is not run any more.
+        blocks: blocks of a segment, through which the chunks go together: none is more than one block ahead of
+            another. By default a segment comes in one piece, and they need not wait.
     """
 
-    def __init__(self, turns: Sequence[Turn], until: int):
-        self.until = until
+    def __init__(self, turns: Sequence[Turn], until: int, *, blocks: int | None = None):
+        self.until, self._blocks = until, blocks
         self._turns = list(turns)
         self._begun = min((turn.segment for turn in turns), default=until)
         self._changed = threading.Condition()
@@ -109,11 +111,17 @@ class Schedule:
             self._compiling = False
             self._changed.notify_all()
 
+    def block_done(self, turn: Turn) -> None:
+        """A block of a segment is over, and another one follows."""
+        with self._changed:
+            turn.block, turn.ready = turn.block + 1, True
+            self._changed.notify_all()
+
     def done(self, turn: Turn, results: Sequence[Any], live: Sequence[np.ndarray], seconds: float) -> None:
         """A segment of a turn's chunk is over; `live` take part in the next."""
         outcome = Outcome(turn, turn.segment, turn.live, results, last=not any(map(len, live)))
         with self._changed:
-            turn.live, turn.seconds, turn.segment = live, seconds, turn.segment + 1
+            turn.live, turn.seconds, turn.segment, turn.block = live, seconds, turn.segment + 1, 0
             turn.ready = not outcome.last
             if outcome.last:
                 self._turns.remove(turn)
@@ -142,12 +150,17 @@ class Schedule:
 
     def _next(self, device: int) -> Turn | None:
         """The turn furthest behind that may go; only one chunk is compiled at a time."""
-        last = min(map(_segment, self._turns), default=0)
-        waiting = sorted((turn for turn in self._turns if turn.ready), key=_segment)
+        last = min(map(self._place, self._turns), default=0)
+        waiting = sorted((turn for turn in self._turns if turn.ready), key=self._place)
         return next((turn for turn in waiting if self._may(turn, device, last)), None)
 
+    def _place(self, turn: Turn) -> int:
+        """How far a turn is, in blocks."""
+        return turn.segment * (self._blocks or 1) + turn.block
+
     def _may(self, turn: Turn, device: int, last: int) -> bool:
-        ahead = turn.segment - last
-        near = ahead <= 1 or (ahead <= _AHEAD_SEGMENTS and ahead * turn.seconds <= _AHEAD_SECONDS)
+        ahead = self._place(turn) - last
+        free_to_go = self._blocks is None and ahead <= _AHEAD_SEGMENTS
+        near = ahead <= 1 or (free_to_go and ahead * turn.seconds <= _AHEAD_SECONDS)
         free = turn.chunk.compiled or not self._compiling
         return turn.chunk.device == device and turn.segment < self.until and near and free

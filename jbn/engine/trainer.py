@@ -9,11 +9,13 @@ import numpy as np
 from jaxtyping import Array, Int, PRNGKeyArray, PyTree
 
 from jbn.engine.executables import Executable, executable
+from jbn.engine.feed import Feed
 from jbn.engine.layout import Chunk, Programs
 from jbn.engine.plan import Plan
 from jbn.engine.programs import Live, Population, evaluate_program, init_program, train_program
 from jbn.engine.workers import Workers
-from jbn.task.member import Metrics, Rows
+from jbn.task.data import Blocks
+from jbn.task.member import Block, Metrics, Rows
 from jbn.task.streams import Streams, order, streams
 from jbn.task.task import Arrays, Fold, Task
 
@@ -72,6 +74,12 @@ class Trainer:
             for device in self._devices
         ]
         self._streams = [jax.device_put(purposes, device) for device in self._devices]
+        train = task.data.train
+        self._feed = (
+            Feed(train, purposes, self._devices, head=_largest_batch(plan))
+            if isinstance(train, Blocks)
+            else None
+        )
         self._shuffled: dict[tuple[int, int], dict[int, Rows]] = {}  # the last epochs of a device and a seed
         self._kept = max(1, _KEPT_BYTES // (seeds * arrays.train.x.nbytes + 1))
         self._shuffling = threading.Lock()
@@ -85,6 +93,21 @@ class Trainer:
             compile=sum(program.compile_seconds for program in self._new),
             programs=len(self._new),
         )
+
+    @property
+    def blocks(self) -> int | None:
+        """Blocks that an epoch comes in; None where its rows are all in memory."""
+        return None if self._feed is None else self._feed.count
+
+    def open(self, first: int, until: int) -> None:
+        """Begins to read what these epochs need, where that is not in memory."""
+        if self._feed is not None:
+            self._feed.open(first, until)
+
+    def close(self) -> None:
+        """Ends reading; whoever waits for it gets an error."""
+        if self._feed is not None:
+            self._feed.close()
 
     def trace(self, chunk: Chunk) -> None:
         """Traces the programs that a chunk needs, in the caller's thread; nothing is compiled yet."""
@@ -100,10 +123,18 @@ class Trainer:
         tile = min(self._tile, chunk.slots)
         # elsewhere than on a CPU the start of a segment is kept until it has ended, in case memory runs out
         donate = self._platform == "cpu" or self._waits
-        shuffle = self._executable(_shuffle, (train, fold, keys.order, _EPOCH), device)
-        rows = shuffle.result
-        init = self._executable(init_program(problem, shared), (traced, keys.initial, rows), device)
-        advance = train_program(problem, structures, tile, donate)
+        feed, shuffle = self._feed, None
+        course, rows = None, None
+        if feed is not None:
+            course, rows = feed.course, feed.like
+        else:
+            shuffle = self._executable(_shuffle, (train, fold, keys.order, _EPOCH), device)
+            rows = shuffle.result
+        like: Any = (
+            train if feed is not None else rows
+        )  # initial weights need no more than the shape of a row
+        init = self._executable(init_program(problem, shared), (traced, keys.initial, like), device)
+        advance = train_program(problem, structures, tile, donate, course)
         evaluate = evaluate_program(problem, shared, tile)
         chunk.programs = Programs(
             shuffle,
@@ -115,40 +146,58 @@ class Trainer:
     def compile(self, chunk: Chunk) -> None:
         """Compiles what of a chunk's programs is not compiled yet."""
         for program in chunk.programs or ():
-            program.compile()
+            if program is not None:
+                program.compile()
 
-    def train(self, chunk: Chunk, epoch: int, slots: Sequence[np.ndarray]) -> list[Segment]:
-        """Trains these slots of every part for one epoch and evaluates them.
+    def train(
+        self, chunk: Chunk, epoch: int, slots: Sequence[np.ndarray], block: int = 0
+    ) -> list[Segment] | None:
+        """Trains these slots of every part for one epoch, or one block of it, and evaluates them at its end.
 
         Returns:
-            What came of it, one entry a live slot, part by part.
+            What came of it, one entry a live slot, part by part; None before the last block of an epoch.
 
         Raises:
             OutOfMemoryError: the chunk is as it was before.
         """
         try:
-            return self._segment(chunk, epoch, slots)
+            return self._segment(chunk, epoch, slots, block)
         except jax.errors.JaxRuntimeError as error:
             if "RESOURCE_EXHAUSTED" not in str(error) or _gone(chunk.populations):
                 raise
             raise OutOfMemoryError from error
 
-    def _segment(self, chunk: Chunk, epoch: int, slots: Sequence[np.ndarray]) -> list[Segment]:
+    def _segment(
+        self, chunk: Chunk, epoch: int, slots: Sequence[np.ndarray], block: int
+    ) -> list[Segment] | None:
         programs, keys = chunk.programs, self._streams[chunk.device][chunk.seed]
         validation = self._data(chunk)[-1]
         assert programs is not None, "trace the programs of a chunk first"
         traced = tuple(part.traced for part in chunk.parts)
         live = tuple(_live(own, chunk.slots) for own in slots)
-        rows = self._epoch(chunk, programs.shuffle, keys, epoch)
+        rows: Any = self._next_rows(chunk, keys, epoch, block)
         populations = chunk.populations
         if populations is None:
-            populations = programs.init(traced, keys.initial, rows)
+            like = self._data(chunk)[0] if self._feed is not None else rows
+            populations = programs.init(traced, keys.initial, like)
         populations, losses = programs.train(populations, traced, live, rows, keys.noise)
-        judged = programs.evaluate(_models(populations), traced, live, validation)
-        parts = zip(losses, judged, populations, slots, strict=True)
-        results = [_on_host(Segment(Metrics(loss, own), p.step), at) for loss, own, p, at in parts]
+        if self._feed is not None:
+            losses = _added(chunk.losses if block else (), losses)
+        results = None
+        if block == (self.blocks or 1) - 1:
+            judged = programs.evaluate(_models(populations), traced, live, validation)
+            parts = zip(losses, judged, populations, slots, strict=True)
+            results = [_on_host(Segment(Metrics(loss, own), p.step), at) for loss, own, p, at in parts]
         chunk.populations = jax.tree.map(np.array, populations) if self._waits else populations
+        chunk.losses = () if self._feed is None else losses
         return results
+
+    def _next_rows(self, chunk: Chunk, keys: Streams, epoch: int, block: int) -> Rows | Block:
+        if self._feed is not None:
+            return self._feed.get(chunk.seed, chunk.device, epoch, block)
+        assert chunk.programs is not None
+        assert chunk.programs.shuffle is not None
+        return self._epoch(chunk, chunk.programs.shuffle, keys, epoch)
 
     def _epoch(self, chunk: Chunk, shuffle: Executable, keys: Streams, epoch: int) -> Rows:
         """The training part in the order of an epoch; the last ones made are kept, if they are large only one."""
@@ -197,6 +246,16 @@ def _of_folds(arrays: Arrays) -> list[tuple[Rows, Fold | None]]:
     if arrays.pool is None:
         return [(arrays.validation, None)]
     return [(arrays.pool, fold) for fold in arrays.folds]
+
+
+def _largest_batch(plan: Plan) -> int:
+    return max(dict(cohort.structure.values)["batch_size"] for program in plan.programs for cohort in program)
+
+
+def _added(before: tuple[np.ndarray, ...], losses: Sequence[Array]) -> tuple[np.ndarray, ...]:
+    """An epoch's losses so far, one entry a slot."""
+    own = tuple(np.asarray(loss, np.float64) for loss in losses)
+    return tuple(a + b for a, b in zip(before, own, strict=True)) if before else own
 
 
 def _gone(populations: PyTree) -> bool:

@@ -75,16 +75,16 @@ def _trial(task: Task, configs: Configs, cohort: Cohort, tile: int, slots: int, 
         start = time.perf_counter()
         engine.advance(epoch, alive)
         seconds.append(time.perf_counter() - start)
-    steps = len(task.data.train.y) // dict(cohort.structure.values)["batch_size"]
+    steps = task.data.rows // dict(cohort.structure.values)["batch_size"]
     return Trial(tile, slots, float(np.median(seconds)) / (count * steps))
 
 
 def _shortened(task: Task, cohort: Cohort) -> Task:
     """The task with so few rows that a segment takes a few steps."""
     rows = _STEPS * dict(cohort.structure.values)["batch_size"]
-    train, validation = (
-        Part(part.x[:rows], part.y[:rows]) for part in (task.data.train, task.data.validation)
-    )
+    first, own = task.data.first(rows), task.data.validation
+    again = np.arange(rows) % len(first.y)  # a block may have fewer
+    train, validation = Part(first.x[again], first.y[again]), Part(own.x[:rows], own.y[:rows])
     return dataclasses.replace(task, data=dataclasses.replace(task.data, train=train, validation=validation))
 
 

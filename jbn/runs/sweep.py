@@ -24,7 +24,7 @@ from jbn.policies import DIVERGED, DONE, RUNNING, STOPPED, History, Policy, watc
 from jbn.runs.record import Recorder, recorder
 from jbn.runs.result import Best, Result, best_member
 from jbn.search import Configs
-from jbn.task.data import folded
+from jbn.task.data import Blocks, folded
 from jbn.task.objectives import Objective
 from jbn.task.optimizer_choice import without_ignored
 from jbn.task.task import Task
@@ -175,6 +175,12 @@ def _checked(task: Task, configs: Mapping[str, Any], epochs: int, seeds: int) ->
     if columns.count < 1:
         raise InputError("a sweep needs at least 1 configuration, but got 0")
     task.check(columns)
+    train = task.data.train
+    if seeds > 1 and isinstance(train, Blocks) and train.once:
+        raise InputError(
+            f"several seeds need data that can be read several times, but {task.data.name!r} comes from a single "
+            f"iterator and seeds is {seeds}; give a factory(epoch, seed), or take one seed"
+        )
     return without_ignored(task.optimizers, columns)
 
 

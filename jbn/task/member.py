@@ -53,6 +53,31 @@ class Rows(NamedTuple):
     unit: Normalizer | None = None
 
 
+class Block(NamedTuple):
+    """Some of an epoch's rows, in its order: those that are new, behind the last of those before.
+
+    Rows are numbered within the epoch. Older rows are there for batches that lie across the border.
+
+    Args:
+        rows: on the device; what is in them before the epoch's first row and behind `end` does not matter.
+        first: number of the first of `rows`; negative at the beginning of an epoch.
+        start: number of the first new row.
+        end: number of the row after the last.
+    """
+
+    rows: Rows
+    first: Int[Array | np.ndarray, ""]
+    start: Int[Array | np.ndarray, ""]
+    end: Int[Array | np.ndarray, ""]
+
+
+class Course(NamedTuple):
+    """How an epoch that comes in blocks goes: its rows, and the most new rows of a block."""
+
+    rows: int
+    block_rows: int
+
+
 class Member(NamedTuple):
     """What the next step needs, and nothing else.
 
@@ -127,6 +152,45 @@ def train_segment(
     keys = jax.vmap(functools.partial(jax.random.fold_in, noise))(member.step + places)
     member, losses = jax.lax.scan(step, member, (places, keys))
     return member, jnp.mean(losses)
+
+
+def train_block(
+    problem: Problem, hyper: Hyper, member: Member, block: Block, noise: PRNGKeyArray, course: Course
+) -> tuple[Member, Float[Array, ""]]:
+    """The part of `train_segment` that a block is: all batches that end in it.
+
+    With b the batch size, these are the batches `start // b` to `end // b - 1` of the epoch. All blocks of an epoch
+    after each other are one pass over its rows; no row is left out at a border.
+
+    Args:
+        problem: model, optimiser and loss.
+        hyper: the member's own; `batch_size` is a Python int.
+        member: the state before.
+        block: its rows.
+        noise: the stream of noise during training; every step folds its number in.
+        course: of the epoch.
+
+    Returns:
+        The state after, and what the block adds to the mean of the epoch's losses.
+    """
+    size = hyper["batch_size"]
+    steps, most = course.rows // size, -(-course.block_rows // size)
+    first, until = block.start // size, block.end // size
+    keys = jax.vmap(functools.partial(jax.random.fold_in, noise))(member.step + jnp.arange(most))
+
+    def step(
+        index: Int[Array, ""], carry: tuple[Member, Float[Array, " most"]]
+    ) -> tuple[Member, Float[Array, " most"]]:
+        member, losses = carry
+        place = (first + index) * size - block.first
+        batch = jax.tree.map(
+            lambda a: jax.lax.dynamic_slice_in_dim(a, place, size, allow_negative_indices=False), block.rows
+        )
+        member, value = _train_step(problem, hyper, member, batch, keys[index], steps)
+        return member, losses.at[index].set(value)
+
+    member, losses = jax.lax.fori_loop(0, until - first, step, (member, jnp.zeros(min(most, steps))))
+    return member, jnp.sum(losses) / steps
 
 
 def infer(

@@ -15,7 +15,7 @@ from jbn.nn import normalizer
 from jbn.nn.model import HyperParameter, Model, check_values, settled
 from jbn.task import hyper as hyper_module
 from jbn.task import losses, metrics, objectives
-from jbn.task.data import Data, Part
+from jbn.task.data import Blocks, Data, Part
 from jbn.task.losses import Kind, Loss
 from jbn.task.member import Problem, Rows
 from jbn.task.metrics import Metric
@@ -55,6 +55,8 @@ class Fold(NamedTuple):
 @dataclasses.dataclass(frozen=True)
 class Arrays:
     """A task's data as programs take it: normalised with the statistics of the training part only.
+
+    A training part that is read in blocks has no rows here.
 
     Args:
         train: the training part; with cross-validation that of the first fold.
@@ -189,7 +191,7 @@ class Task:
     @functools.cached_property
     def hyperparameters(self) -> dict[str, HyperParameter]:
         """Everything that a search space may vary besides `optimizer`, by name."""
-        rows = len(self.data.train.y)
+        rows = self.data.rows
         entries = (
             BATCH_SIZE._replace(high=rows),
             *self.problem.optimizer.hyperparameters,
@@ -205,7 +207,7 @@ class Task:
         """The value of every hyper-parameter that a configuration does not mention."""
         known = self.hyperparameters.values()
         defaults = {entry.name: entry.default for entry in known if entry.default is not None}
-        return defaults | {"batch_size": min(BATCH_SIZE.default, len(self.data.train.y))}
+        return defaults | {"batch_size": min(BATCH_SIZE.default, self.data.rows)}
 
     def settled(self, configs: Mapping[str, Any], *, epochs: int) -> "Task":
         """The task of a run: what depends on its configurations or its length is settled.
@@ -249,7 +251,7 @@ class Task:
             check_values(self.hyperparameters[name], values)
 
     def _check_batch_size(self, values: Any) -> None:
-        given, rows = np.asarray(values), len(self.data.train.y)
+        given, rows = np.asarray(values), self.data.rows
         largest = (
             given.max() if np.issubdtype(given.dtype, np.number) else 0
         )  # what is no number is said later
@@ -271,9 +273,12 @@ class Task:
         """The training and validation part on the default device, made once for each floating type."""
         dtype = str(jax.dtypes.canonicalize_dtype(float))
         if dtype not in self._arrays:
-            fitted = normalizer.fit(self.data.train.x)
-            unit = normalizer.fit(_table(self.data.train.y)) if self._standardized else None
-            parts = [_rows(fitted, unit, part) for part in (self.data.train, self.data.validation)]
+            train = self.data.train
+            fitted = train.normalizer if isinstance(train, Blocks) else normalizer.fit(train.x)
+            unit = None
+            if self._standardized and not isinstance(train, Blocks):
+                unit = normalizer.fit(_table(train.y))
+            parts = [_rows(fitted, unit, part) for part in (train, self.data.validation)]
             self._arrays[dtype] = Arrays(parts[0], parts[1], fitted, *self._folds(fitted, unit))
         return self._arrays[dtype]
 
@@ -297,7 +302,9 @@ class Task:
         return arrays.normalizer.then(own.normalizer), own.unit
 
 
-def _rows(fitted: normalizer.Normalizer, unit: normalizer.Normalizer | None, part: Part) -> Rows:
+def _rows(fitted: normalizer.Normalizer, unit: normalizer.Normalizer | None, part: Part | Blocks) -> Rows:
+    if isinstance(part, Blocks):
+        return Rows(jnp.zeros((0, *part.features), float), jnp.zeros(0, jnp.int32))
     if unit is not None:
         return Rows(fitted.apply(part.x), unit.apply(_table(part.y)).reshape(part.y.shape), unit)
     dtype = jnp.int32 if part.y.dtype == np.int32 else float
@@ -334,6 +341,8 @@ def _weights(given: str | Sequence[float] | None, data: Data) -> tuple[float, ..
     if isinstance(given, str):
         if given != "balanced":
             raise InputError(f'class_weights must be "balanced" or one number a class, but got {given!r}')
+        if isinstance(data.train, Blocks):
+            raise InputError('class_weights must be numbers where data is read in blocks, but is "balanced"')
         rows = np.bincount(data.train.y, minlength=data.classes)
         return tuple((rows.sum() / (data.classes * rows)).tolist())
     weights = np.asarray(given, np.float64)

@@ -11,6 +11,7 @@ from jaxtyping import Array, Int, PRNGKeyArray, PyTree
 from jbn.errors import InputError
 from jbn.nn.model import HyperParameter, check_values
 from jbn.task import member as members
+from jbn.task.data import Blocks
 from jbn.task.hyper import Structure, bind, check_names, numbers
 from jbn.task.member import Member, Metrics, Rows
 from jbn.task.optimizer_choice import names_of, pick
@@ -39,8 +40,8 @@ def train_function(task: Task, *, epochs: int, capacity: Mapping[str, int] | Non
         returns `Metrics` with one entry an epoch (`[epochs]`), the final parameters and running statistics.
 
     Raises:
-        InputError: fewer than 1 epoch; by `train`: an unknown name, a value that is not allowed, or a traced
-            value where a Python number is needed, at trace time.
+        InputError: fewer than 1 epoch, a training part that is read in blocks; by `train`: an unknown name, a
+            value that is not allowed, or a traced value where a Python number is needed, at trace time.
 
     >>> import jax, jbn
     >>> task = jbn.Task(model=jbn.mlp(layers=1, hidden_units=8), data=jbn.data.digits())
@@ -53,6 +54,11 @@ def train_function(task: Task, *, epochs: int, capacity: Mapping[str, int] | Non
     """
     if epochs < 1:
         raise InputError(f"epochs must be at least 1, but got {epochs}")
+    if isinstance(task.data.train, Blocks):
+        raise InputError(
+            f"a pure function must have its data in memory, but the training part is {task.data.train}; "
+            f"give jbn.data.arrays(...), or train with jbn.sweep"
+        )
     arrays, sizes = task.arrays(), dict(capacity or {})
 
     def train(config: Mapping[str, Any], key: PRNGKeyArray) -> tuple[Metrics, PyTree, PyTree]:

@@ -114,8 +114,8 @@ class Batches:
         features, dtype, classes = self.kind
         if x.values.shape[1:] != features or x.values.dtype != dtype:
             raise InputError(
-                f"{x.title} must have rows like those before and those of x_validation, {dtype}{list(features)}, but "
-                f"have {x.values.dtype}{list(x.values.shape[1:])}; give all batches alike"
+                f"{x.title} must have rows like those before and those of x_validation, {dtype}{list(features)}, "
+                f"but have {x.values.dtype}{list(x.values.shape[1:])}; give all batches alike"
             )
         low, high = int(y.values.min()), int(y.values.max())
         if low < 0 or (classes is not None and high >= classes):

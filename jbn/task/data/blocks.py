@@ -1,12 +1,12 @@
 """A training part that is larger than what one wants in memory: it is read in blocks, again every epoch.
 
-An epoch has `rows` rows in `count` blocks of nearly equal size. How large they are follows from the data alone, never
-from what is trained on them: the order of the data must not depend on the other configurations of a sweep.
+An epoch has `rows` rows in `count` blocks of nearly equal size. How large they are follows from the data alone,
+never from what is trained on them: the order of the data must not depend on the other configurations of a sweep.
 """
 
 import abc
 import math
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import NamedTuple
 
 import numpy as np
@@ -70,7 +70,7 @@ class Blocks(abc.ABC):
         return int(np.diff(self.bounds).max())
 
     @abc.abstractmethod
-    def read(self, epoch: int, seed: int) -> Iterator[Stretch]:
+    def read(self, epoch: int, seed: int) -> Generator[Stretch, None, None]:
         """The blocks of an epoch in their order, one at a time.
 
         Args:

@@ -1,6 +1,6 @@
 """Blocks of rows in files: stretches of memory maps, one after the other whatever shard they are in."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -39,9 +39,10 @@ class FileBlocks(Blocks):
         if not np.isfinite([self.normalizer.mean, self.normalizer.factor]).all():
             check_all_finite(shards)
 
-    def read(self, epoch: int, seed: int) -> Iterator[Stretch]:
+    def read(self, epoch: int, seed: int) -> Generator[Stretch, None, None]:
         """The blocks in the order of an epoch."""
-        return map(self._stretch, np.random.default_rng([seed, epoch, 0]).permutation(self.count))
+        for block in np.random.default_rng([seed, epoch, 0]).permutation(self.count):
+            yield self._stretch(block)
 
     def first(self, rows: int) -> tuple[npt.NDArray, npt.NDArray]:
         """Of the first block, which may have fewer."""

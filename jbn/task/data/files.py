@@ -128,8 +128,9 @@ def _mapped(path: Path, axis: str, start: int) -> Named:
             raise InputError(f"{title} must hold numbers, but holds Python objects; save it as numbers")
         if 0 in shape:
             return Named(title, np.empty(shape, dtype))  # nothing cannot be mapped
-        order = "F" if fortran else "C"
-        values = np.memmap(path, dtype, mode="r", offset=file.tell(), shape=shape, order=order)
+        start = file.tell()
+    with _reading(title):
+        values = np.memmap(path, dtype, "r", start, shape, "F" if fortran else "C")
     return Named(title, np.asarray(values))
 
 

@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Int
 
 from jbn.errors import InputError
+from jbn.task.data.blocks import Blocks
 from jbn.task.data.parts import Data, Folds, Part
 
 _PURPOSE = zlib.crc32(b"folds")
@@ -33,6 +34,10 @@ def folded(data: Data, folds: int, *, seed: int = 0) -> Data:
     >>> folded(data.digits(), 5)
     Data('digits': 1150 training, 287 validation, 360 test rows of 64 features, 10 classes, 5 folds)
     """
+    if isinstance(data.train, Blocks):
+        raise InputError(
+            "folds need data in memory, but the training part is read in blocks; leave folds out"
+        )
     x, y = (np.concatenate([getattr(data.train, name), getattr(data.validation, name)]) for name in "xy")
     if not 2 <= folds <= len(y):
         raise InputError(

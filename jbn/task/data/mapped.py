@@ -71,16 +71,15 @@ def memory_map(
     (None, None)
     Data('x.npy': 12 training (in 3 blocks), 4 validation, 4 test rows of 2 features, 2 classes)
     """
-    options = {"share": share, "seed": seed, "block_rows": block_rows}
     if y_train is None and isinstance(x_train, str | os.PathLike) and Path(x_train).expanduser().is_dir():
-        return shards(x_train, name=name, **options)
+        return shards(x_train, share=share, name=name, seed=seed, block_rows=block_rows)
     given = (x_train, y_train, x_validation, y_validation, x_test, y_test)
     pairs = dict(zip(PARTS, zip(given[::2], given[1::2], strict=True), strict=True))
     for part, pair in pairs.items():
         _check_pair(part, *pair)
     found = {part: _shard(part, *pair) for part, pair in pairs.items() if pair[0] is not None}
     own = name or (Path(x_train).name if isinstance(x_train, str | os.PathLike) else "memory_map")
-    return _data([found.pop("train")], found, name=own, **options)
+    return _data([found.pop("train")], found, name=own, share=share, seed=seed, block_rows=block_rows)
 
 
 def shards(

@@ -3,7 +3,7 @@
 import contextlib
 import inspect
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -83,13 +83,13 @@ def stream(
     opened = _Source(source, name, Kind(held["validation"].x.shape[1:], classes=classes))
     if opened.once and (rows is None or classes is None):
         raise InputError(
-            "a single iterator must come with rows (of an epoch) and classes, as it cannot be read twice; give both, "
-            "or a factory(epoch, seed) that makes iterators"
+            "a single iterator must come with rows (of an epoch) and classes, as it cannot be read twice; give "
+            "both, or a factory(epoch, seed) that makes iterators"
         )
     found = _found(opened, rows, normalizer, block_rows)
     _check_known(held, found.classes, name)
     blocks = IteratorBlocks(opened, found, shuffle=shuffle, block_rows=block_rows)
-    return Data(name=name, train=blocks, classes=found.classes, **held)
+    return Data(name, blocks, held["validation"], held["test"], found.classes)
 
 
 class IteratorBlocks(Blocks):
@@ -101,7 +101,7 @@ class IteratorBlocks(Blocks):
         source.kind = source.kind._replace(classes=found.classes)
         self._source, self.normalizer = source, found.normalizer
 
-    def read(self, epoch: int, seed: int) -> Iterator[Stretch]:
+    def read(self, epoch: int, seed: int) -> Generator[Stretch, None, None]:
         """The blocks of an epoch; what the iterator has beyond its rows is not read."""
         with self._source.opened(epoch, seed) as batches:
             for block, rows in enumerate(np.diff(self.bounds).tolist()):
