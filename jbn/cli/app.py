@@ -61,7 +61,9 @@ def sweep(
     ] = None,
     data: Annotated[
         str | None,
-        typer.Option(help="digits, mnist, or the path of an .npz, .csv or .parquet file.  [default: digits]"),
+        typer.Option(
+            help="digits, mnist, an .npz, .csv or .parquet file, or a folder of shards.  [default: digits]"
+        ),
     ] = None,
     target: Annotated[str | None, typer.Option(help="The column of a table to predict.")] = None,
     categorical: Annotated[

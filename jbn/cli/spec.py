@@ -15,7 +15,7 @@ class Spec:
     """A sweep as a user orders it; None where nothing was said.
 
     Args:
-        data: name of a data set or path of an `.npz` file or a table.
+        data: name of a data set, path of an `.npz` file, of a table or of a folder of shards.
         data_dir: folder of the files of a named data set.
         target: the column of a table to predict.
         categorical: columns of a table whose numbers name categories.

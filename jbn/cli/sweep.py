@@ -111,7 +111,7 @@ def keep_programs() -> None:
 
 def default_folder(data: str) -> str:
     """`runs/DATA-DATE`, with the time of day: two runs of a day do not meet."""
-    return f"runs/{Path(data).stem}-{datetime.datetime.now().strftime('%Y-%m-%d-%H%M%S')}"
+    return f"runs/{Path(data).absolute().stem}-{datetime.datetime.now().strftime('%Y-%m-%d-%H%M%S')}"
 
 
 def _train(

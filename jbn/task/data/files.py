@@ -64,10 +64,14 @@ def folder(path: Path) -> Folder:
     held: dict[str, Shard] = {}
     for name in sorted(found):
         part, shard = found[name]
-        if part in _OTHERS or part in held:
-            wanted = _OTHERS.get(part, "something else")
+        if part in _OTHERS:
             raise InputError(
-                f"{path / name} has a name that is not of training data, and is not read; call the part {wanted}"
+                f"{path / name} has a name that is not of training data, and is not read; call the part "
+                f"{_OTHERS[part]}"
+            )
+        if part in held:
+            raise InputError(
+                f"{path} must have only one {part} part, but {name} is a second one; take one away"
             )
         if part in _HELD:
             held[part] = shard

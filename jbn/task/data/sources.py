@@ -13,6 +13,7 @@ from jbn.errors import InputError, did_you_mean
 from jbn.task.data import archive, frames, idx
 from jbn.task.data.assembly import ARRAYS, assemble
 from jbn.task.data.checks import Named, named
+from jbn.task.data.mapped import shards
 from jbn.task.data.parts import Data
 from jbn.task.data.table import table
 
@@ -177,10 +178,11 @@ def load(
     drop: str | Iterable[str] = (),
     seed: int = 0,
 ) -> Data:
-    """The data set of this name, or of this .npz, CSV or Parquet file.
+    """The data set of this name, of this .npz, CSV or Parquet file, or of the shards in this folder.
 
     Args:
-        name_or_path: `"digits"`, `"mnist"`, or a path that ends in `.npz`, `.csv`, `.csv.gz` or `.parquet`.
+        name_or_path: `"digits"`, `"mnist"`, a path that ends in `.npz`, `.csv`, `.csv.gz` or `.parquet`, or a
+            folder as in `shards`.
         data_dir: the directory with the files of `"mnist"`; the others need none.
         targets: of a file: what y is, "classes" or "numbers"; default: classes, in a table by what it holds.
         target: the column of a table to predict; `categorical` and `drop` are for tables too, see `table`.
@@ -211,6 +213,8 @@ def load(
         return mnist(data_dir, seed=seed)
     if name.lower().endswith(".npz"):
         return npz(name, targets=targets or "classes", seed=seed)
+    if (path := Path(name).expanduser()).is_dir():
+        return shards(path, seed=seed)
     raise InputError(_unknown(name))
 
 
@@ -229,11 +233,11 @@ def _check_no_table(name: str, options: Mapping[str, Any]) -> None:
 
 def _unknown(name: str) -> str:
     kind = (
-        "exists, but is no .npz file or table"
+        "exists, but is no .npz file, table or folder"
         if Path(name).exists()
         else "is neither a known name nor a file"
     )
     return (
         f"data {name!r} {kind}; {did_you_mean(name, NAMES)}; or give a path that ends in .npz, to a file with "
-        f"x_train and y_train, or in {', '.join(frames.SUFFIXES)}, to a table"
+        f"x_train and y_train, or in {', '.join(frames.SUFFIXES)}, to a table, or to a folder of shards"
     )

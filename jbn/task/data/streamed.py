@@ -81,11 +81,8 @@ def stream(
     _check_whole("classes", classes, 2)
     held = _held({"validation": (x_validation, y_validation), "test": (x_test, y_test)}, seed)
     opened = _Source(source, name, Kind(held["validation"].x.shape[1:], classes=classes))
-    if opened.once and (rows is None or classes is None):
-        raise InputError(
-            "a single iterator must come with rows (of an epoch) and classes, as it cannot be read twice; give "
-            "both, or a factory(epoch, seed) that makes iterators"
-        )
+    if opened.once:
+        _check_once(rows, classes, name)
     found = _found(opened, rows, normalizer, block_rows)
     _check_known(held, found.classes, name)
     blocks = IteratorBlocks(opened, found, shuffle=shuffle, block_rows=block_rows)
@@ -129,11 +126,6 @@ class _Source:
         self._single: Batches | None = None
         if self.once:
             self._single = Batches(source, f"the iterator of {name!r}", kind)
-            warnings.warn(
-                f"{name!r} comes from a single iterator, which cannot be read again: a run on it cannot resume; "
-                f"a factory(epoch, seed) can",
-                stacklevel=3,
-            )
 
     @contextlib.contextmanager
     def opened(self, epoch: int, seed: int) -> Iterator[Batches]:
@@ -239,6 +231,8 @@ def _factory(source: Any) -> Factory:
 def _held(given: Mapping[str, tuple[Any, Any]], seed: int) -> dict[str, Part]:
     """The validation and the test part; if there is no test part, half of the rows of the other become it."""
     parts = {part: _part(part, x, y) for part, (x, y) in given.items() if not (x is None and y is None)}
+    if "validation" not in parts:
+        raise InputError("x_validation and y_validation must be there, but are None; give rows to compare on")
     x, y = parts["validation"]
     if "test" not in parts:
         numbered = np.unique(y, return_inverse=True)[1]
@@ -261,6 +255,19 @@ def _part(part: str, x: Any, y: Any) -> Part:
 def _check_known(held: Mapping[str, Part], classes: int, name: str) -> None:
     known = Named(f"{name!r}", np.arange(classes))
     checks.count_classes({"train": known, **{p: Named(f"y_{p}", part.y) for p, part in held.items()}})
+
+
+def _check_once(rows: int | None, classes: int | None, name: str) -> None:
+    if rows is None or classes is None:
+        raise InputError(
+            "a single iterator must come with rows (of an epoch) and classes, as it cannot be read twice; give "
+            "both, or a factory(epoch, seed) that makes iterators"
+        )
+    warnings.warn(
+        f"{name!r} comes from a single iterator, which cannot be read again: a run on it cannot resume; "
+        f"a factory(epoch, seed) can",
+        stacklevel=3,
+    )
 
 
 def _check_whole(name: str, value: int | None, low: int) -> None:

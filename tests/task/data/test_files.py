@@ -279,6 +279,6 @@ class TestLoad:
         path.write_text("1,2")
         refused(
             lambda: load(path),
-            f"{str(path)!r} exists, but is no .npz file or table",
+            f"{str(path)!r} exists, but is no .npz file, table or folder",
             "a path that ends in .npz",
         )
