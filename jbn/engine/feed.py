@@ -122,7 +122,8 @@ class Feed:
 
     def _on_devices(self, rows: _HostRows, start: int, end: int) -> list[Block]:
         numbers = [np.asarray(number, np.int32) for number in (start - self._head, start, end)]
-        placed = [jax.device_put((rows, numbers), device) for device in self._devices]
+        with jax.enable_x64(self._dtype == np.float64):  # else this thread would round to float32
+            placed = [jax.device_put((rows, numbers), device) for device in self._devices]
         return [Block(Rows(*own), *places) for own, places in placed]
 
     def _zeros(self, count: int) -> _HostRows:

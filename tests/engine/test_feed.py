@@ -7,7 +7,8 @@ import jax
 import numpy as np
 import pytest
 
-from jbn.engine.feed import Feed
+from jbn.engine import feed as feeds
+from jbn.engine.feed import HELD, ClosedError, Feed
 from jbn.nn import normalizer
 from jbn.task.data.blocks import Blocks, Stretch
 from jbn.task.streams import order, streams
@@ -68,39 +69,158 @@ def _no_thread_is_left():
     assert not readers()
 
 
+def shapes(tree):
+    return jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), tree)
+
+
 @pytest.mark.parametrize("block_rows", [23, 6, 1])
 @pytest.mark.parametrize("head", [1, 4, 20])
-def test_an_epoch_is_one_row_of_rows_with_old_ones_in_front(block_rows, head):
-    """As programs read it: rows `start` to `end` of the epoch lie at `start - first`."""
+def test_blocks_hold_the_rows_of_an_epoch_and_old_ones_in_front(block_rows, head):
+    """Row n of an epoch lies at `n - first`, for all rows from `first` to `end`."""
     blocks = Numbered(block_rows)
     feed = opened(blocks, head=head)
-    expected = X.astype(np.float64) - blocks.normalizer.mean.reshape(FEATURES)
-    expected *= blocks.normalizer.factor.reshape(FEATURES)
+    normal = blocks.normalizer
+    expected = (X.reshape(ROWS, -1).astype(np.float64) - normal.mean) * normal.factor
     for epoch in range(3):
-        seen = np.full(head, -1, np.int32)  # before the beginning of an epoch there is nothing
+        epoch_rows = np.zeros(0, np.int32)
         for number in range(feed.count):
             block = feed.get(0, 0, epoch, number)
+            assert shapes(block) == shapes(feed.like)
             first, start, end = int(block.first), int(block.start), int(block.end)
-            assert (start, start - first) == (len(seen) - head, head)
-            assert block.rows.y.shape == (head + feed.course.block_rows,)
-            assert jax.tree.map(lambda a: (a.shape, a.dtype), block) == jax.tree.map(
-                lambda a: (a.shape, a.dtype), feed.like
-            )
-            new = np.asarray(block.rows.y)[start - first : end - first]
-            np.testing.assert_allclose(
-                block.rows.x[start - first : end - first], expected[new], rtol=1e-6, atol=1e-6
-            )
-            seen = np.concatenate([seen, new])
-            old = (
-                np.asarray(block.rows.y)[: min(start, head)]
-                if start >= head
-                else np.asarray(block.rows.y)[head - start : head]
-            )
-            np.testing.assert_array_equal(
-                old[-min(start, head) :] if start else [],
-                seen[head:][:start][-min(start, head) :] if start else [],
-            )
-        assert sorted(seen[head:]) == Y.tolist()
+            assert (start, first) == (len(epoch_rows), len(epoch_rows) - head)
+            x, y = (np.asarray(a)[max(first, 0) - first : end - first] for a in block.rows[:2])
+            epoch_rows = np.concatenate([epoch_rows, y[start - max(first, 0) :]])
+            np.testing.assert_array_equal(y, epoch_rows[max(first, 0) :])
+            np.testing.assert_allclose(x.reshape(len(y), -1), expected[y], rtol=1e-5, atol=1e-6)
+        assert sorted(epoch_rows) == Y.tolist()
         if feed.count == 1:
-            np.testing.assert_array_equal(seen[head:], order(KEYS[0].order, epoch, ROWS))
+            np.testing.assert_array_equal(epoch_rows, order(KEYS[0].order, epoch, ROWS))
     feed.close()
+
+
+def rows_of(feed, seed, epoch):
+    """The labels of every block; here they are row numbers."""
+    own = [feed.get(seed, 0, epoch, number) for number in range(feed.count)]
+    return [np.asarray(block.rows.y)[4 : 4 + int(block.end - block.start)].tolist() for block in own]
+
+
+def test_rows_are_shuffled_within_their_block_by_seed_and_epoch_unless_told_otherwise():
+    feed = opened(Numbered())
+    found = [rows_of(feed, 0, 0), rows_of(feed, 0, 1), rows_of(feed, 1, 0)]
+    feed.close()
+    again = opened(Numbered())
+    assert rows_of(again, 0, 0) == found[0]
+    again.close()
+    assert found[0] != found[1]
+    assert found[0] != found[2]
+    for own in found:
+        assert [sorted(block) for block in own] == [
+            list(range(*Numbered().bounds[n : n + 2])) for n in range(4)
+        ]
+        assert all(block != sorted(block) for block in own)
+    plain = opened(Numbered(shuffle=False))
+    assert [row for block in rows_of(plain, 0, 0) for row in block] == Y.tolist()
+    plain.close()
+
+
+def test_a_block_is_read_once_and_only_a_little_ahead():
+    blocks = Numbered()
+    feed = opened(blocks)
+    for number in range(4):
+        for _ in range(3):  # several chunks
+            feed.get(0, 0, 0, number)
+        begun = settle(blocks.begun)
+        assert [own[1:] for own in begun] == [divmod(n, 4) for n in range(number + 2)]
+    assert HELD == 3
+    feed.get(0, 0, 0, 2)  # a chunk that is one block behind
+    feed.close()
+
+
+def test_every_seed_is_read_on_its_own_and_nothing_beyond_the_last_epoch():
+    blocks = Numbered()
+    feed = opened(blocks, epochs=1)
+    for number in range(4):
+        feed.get(1, 0, 0, number)
+        feed.get(0, 0, 0, number)
+    begun = settle(blocks.begun)
+    assert len(begun) == 8
+    assert {own[1] for own in begun} == {0}
+    assert len({own[0] for own in begun}) == 2
+    feed.close()
+
+
+def test_an_error_comes_where_its_block_is_asked_for_and_ends_the_thread():
+    feed = opened(Numbered(fail_at=(0, 2)))
+    feed.get(0, 0, 0, 0)
+    feed.get(0, 0, 0, 1)
+    for _ in range(2):  # all workers get it
+        with pytest.raises(RuntimeError, match="a broken disk"):
+            feed.get(0, 0, 0, 2)
+    assert not readers()
+    feed.close()
+
+
+def waiting(feed):
+    """A thread that asks for the first block, and the errors it gets."""
+    errors = []
+
+    def ask():
+        try:
+            feed.get(0, 0, 0, 0)
+        except ClosedError as error:
+            errors.append(error)
+
+    worker = threading.Thread(target=ask)
+    worker.start()
+    return errors, worker
+
+
+def test_closing_wakes_whoever_waits_and_closes_the_source():
+    blocks = Numbered(hang=threading.Event())
+    feed = opened(blocks)
+    asked = [waiting(feed) for _ in range(2)]
+    settle(blocks.begun)
+    threading.Timer(0.2, blocks.hang.set).start()
+    feed.close()
+    for errors, worker in asked:
+        worker.join(10)
+        assert len(errors) == 1
+    assert blocks.ended == [(blocks.begun[0][0], 0)]
+    with pytest.raises(ClosedError):
+        feed.get(0, 0, 0, 0)
+    feed.close()  # once more does nothing
+
+
+def test_a_source_that_hangs_is_left_behind(monkeypatch):
+    monkeypatch.setattr(feeds, "_JOIN_SECONDS", 0.1)
+    blocks = Numbered(hang=threading.Event())
+    feed = opened(blocks)
+    errors, worker = waiting(feed)
+    settle(blocks.begun)
+    feed.close()
+    worker.join(10)
+    assert len(errors) == 1
+    assert [thread.daemon for thread in readers()] == [True]  # it does not keep the process alive
+    blocks.hang.set()
+    for thread in readers():
+        thread.join(10)
+
+
+def test_it_can_be_opened_again():
+    feed = opened(Numbered(), epochs=1)
+    first = rows_of(feed, 0, 0)
+    feed.close()
+    feed.open(0, 1)
+    assert rows_of(feed, 0, 0) == first
+    feed.close()
+    feed.open(1, 2)
+    assert rows_of(feed, 0, 1) != first
+    feed.close()
+
+
+def test_blocks_are_in_the_type_that_holds_where_the_feed_is_made():
+    with jax.enable_x64(True):
+        feed = opened(Numbered())
+        block = feed.get(0, 0, 0, 0)
+        assert block.rows.x.dtype == feed.like.rows.x.dtype == np.float64
+        feed.close()

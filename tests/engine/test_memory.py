@@ -97,11 +97,15 @@ def test_chunks_that_wait_on_the_host_train_the_same(workers, expected):
 class Exhausted:
     """A program that has not enough memory for more than so many slots, as often as told."""
 
-    def __init__(self, program, slots, message="RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes"):
-        self.program, self.slots, self.message = program, slots, message
+    def __init__(
+        self, program, slots, message="RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes", first=None
+    ):
+        self.program, self.slots, self.message, self.first = program, slots, message, first or [0]
 
     def __call__(self, populations, *rest):
-        if jax.tree.leaves(populations)[0].shape[0] > self.slots:
+        if self.first[0] > 0:  # calls that go well
+            self.first[0] -= 1
+        elif jax.tree.leaves(populations)[0].shape[0] > self.slots:
             raise jax.errors.JaxRuntimeError(self.message)
         return self.program(populations, *rest)
 
@@ -194,3 +198,59 @@ def test_chunks_wait_on_the_host_where_an_accelerator_is_too_small(limit, waits)
 
     assert memory.must_wait(TASK, LAYOUT, 1, [Device()]) is waits
     assert not memory.must_wait(TASK, LAYOUT, 1, jax.devices("cpu"))
+
+
+def engine_of_blocks(workers, **options):
+    own = TASK.data
+    held = {
+        f"{axis}_{part}": getattr(getattr(own, part), axis)
+        for part in ("validation", "test")
+        for axis in "xy"
+    }
+    data = jbn.data.memory_map(own.train.x, own.train.y, **held, block_rows=300)
+    task = jbn.Task(model=jbn.mlp(), data=data)
+    return Engine(task, CONFIGS, LAYOUT, key=jax.random.key(1), workers=workers, **options)
+
+
+@pytest.fixture(scope="module")
+def expected_of_blocks():
+    crew = Workers(1)
+    yield losses(engine_of_blocks(crew))
+    crew.close()
+
+
+class TestBlocks:
+    """Where an epoch comes in blocks."""
+
+    def test_chunks_wait_on_the_host_between_them(self, workers, expected_of_blocks):
+        np.testing.assert_array_equal(losses(engine_of_blocks(workers, waits=True)), expected_of_blocks)
+
+    @pytest.mark.parametrize(
+        ("program", "calls"), [("train", 0), ("train", 2), ("train", 5), ("evaluate", 0), ("evaluate", 1)]
+    )
+    def test_out_of_memory_starts_the_block_again(
+        self, workers, expected_of_blocks, monkeypatch, program, calls
+    ):
+        """Not the segment: what came before is not trained twice, and its losses count once."""
+        own, left = engine_of_blocks(workers, waits=True), [calls]
+        before = Trainer.trace
+
+        def trace(trainer, chunk):
+            before(trainer, chunk)
+            broken = Exhausted(getattr(chunk.programs, program), 4, first=left)
+            chunk.programs = chunk.programs._replace(**{program: broken})
+
+        monkeypatch.setattr(Trainer, "trace", trace)
+        np.testing.assert_array_equal(losses(own), expected_of_blocks)
+        assert {chunk.slots for chunk in own._chunks} == {4}
+
+    def test_their_bytes_are_expected(self):
+        data = np.zeros((1000, 100), np.uint8)
+        tasks = [
+            jbn.Task(model=jbn.mlp(), data=jbn.data.memory_map(data, np.arange(1000) % 2, block_rows=rows))
+            for rows in (50, 100)
+        ]
+        few, many = (memory._blocks_bytes(task, seeds=2) for task in tasks)
+        assert few == (3 * 2 + 1) * 50 * 100 * 4
+        assert many == 2 * few
+        assert memory._blocks_bytes(TASK, seeds=2) == 0

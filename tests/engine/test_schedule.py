@@ -134,3 +134,41 @@ def test_it_ends_for_all_workers_when_it_is_closed():
     for worker in workers:
         worker.join(10)
     assert found == [None] * 3
+
+
+def test_where_a_segment_comes_in_blocks_none_is_more_than_one_block_ahead():
+    own = turns(3)
+    schedule = Schedule(own, 2, blocks=3)
+    places = []
+    while len(places) < 18:
+        turn = schedule.take(0)
+        places.append((turn.segment, turn.block))
+        spread = [3 * other.segment + other.block for other in own if other.segment < 2]
+        assert max(spread) - min(spread) <= 1
+        if turn.block < 2:
+            schedule.block_done(turn)
+        else:
+            run(schedule, turn)
+    assert places == [divmod(number // 3, 3) for number in range(18)]
+    assert take(schedule) is None
+
+
+def test_a_chunk_one_block_ahead_waits_for_the_others():
+    own = turns(2)
+    own[1].ready = False
+    schedule = Schedule(own, 9, blocks=1)
+    run(schedule, schedule.take(0))
+    run(schedule, schedule.take(0))
+    assert (own[0].segment, own[1].segment) == (2, 0)
+    assert take(schedule) is None
+
+
+def test_after_a_stop_all_blocks_of_a_segment_are_still_done():
+    own = turns(1)
+    schedule = Schedule(own, 9, blocks=3)
+    schedule.block_done(schedule.take(0))
+    schedule.stop()
+    assert schedule.until == 1
+    schedule.block_done(schedule.take(0))
+    run(schedule, schedule.take(0))
+    assert take(schedule) is None
