@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from jbn.runs.sweep import Progress as State
+from jbn.task.metrics import SHARES
 
 _LINE_SECONDS = 5.0
 
@@ -105,7 +106,7 @@ def interruptible(console: Console) -> Iterator[Interrupt]:
 def _value(state: State) -> str:
     if math.isnan(state.best):
         return "none yet"
-    return f"{state.best:.2%}" if "accuracy" in state.objective.metric else f"{state.best:.4g}"
+    return f"{state.best:.2%}" if state.objective.metric in SHARES else f"{state.best:.4g}"
 
 
 def _clock(seconds: float | None) -> str:

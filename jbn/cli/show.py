@@ -94,7 +94,7 @@ def _heading(name: str, narrow: bool) -> str:
 
 def _cell(name: str, value: object, error: float, between: str) -> str:
     """A number with as many digits as tell configurations apart; its standard error, if any, with as many."""
-    if value is None or value != value:  # noqa: PLR0124 (only NaN differs)
+    if value is None or (isinstance(value, float) and np.isnan(value)):
         return "-"
     if not isinstance(value, float):
         return str(value)

@@ -33,19 +33,24 @@ def peak_bytes(task: Task, plan: Plan, *, seeds: int, workers: int) -> int:
     """What the process will have at its peak: what it has now, the population, data, programs and their work."""
     shapes = [[arithmetic(task, cohort.structure) for cohort in cohorts] for cohorts in plan.programs]
     programs = _COMPILER_BYTES + _PROGRAM_BYTES * sum(one.products for own in shapes for one in own)
-    rows = task.arrays().train
-    copies = 1 + seeds + (workers > 1)  # as it is, in an order a seed, and in that of the next epoch
-    data = copies * (rows.x.nbytes + rows.y.nbytes) + _blocks_bytes(task, seeds)
+    data = _data_bytes(task, seeds, workers)
     population = population_bytes(task, plan, seeds=seeds, workers=workers)
     return round(resident_bytes() + population + data + programs)
 
 
-def _blocks_bytes(task: Task, seeds: int) -> int:
-    """Those blocks of a training part that are in memory at a time, and one as it was read."""
-    train = task.data.train
-    if not isinstance(train, Blocks):
-        return 0
-    return (HELD * seeds + 1) * train.capacity * row_bytes(train.features)
+def _data_bytes(task: Task, seeds: int, workers: int) -> int:
+    """The training part: as it is, in an order a seed, and in that of the next epoch.
+
+    Of one that is read in blocks, those blocks that are in memory at a time, and one as it was read. Folds are made
+    of the training and the validation part together, and each has its own copy of what it is validated on.
+    """
+    train, own = task.data.train, task.arrays()
+    if isinstance(train, Blocks):
+        return (HELD * seeds + 1) * train.capacity * row_bytes(train.features)
+    row = (own.train.x.nbytes + own.train.y.nbytes) // len(own.train.y)
+    validations = len(own.folds) * len(task.data.validation.y)
+    orders = (seeds + (workers > 1)) * task.data.rows
+    return row * (len(own.train.y) + validations + orders)
 
 
 def must_wait(task: Task, plan: Plan, seeds: int, devices: Sequence[Any]) -> bool:

@@ -14,10 +14,11 @@ from jbn.engine.layout import Chunk, Programs
 from jbn.engine.plan import Plan
 from jbn.engine.programs import Live, Population, evaluate_program, init_program, train_program
 from jbn.engine.workers import Workers
+from jbn.task.arrays import Arrays, Fold
 from jbn.task.data import Blocks
 from jbn.task.member import Block, Metrics, Rows
 from jbn.task.streams import Streams, order, streams
-from jbn.task.task import Arrays, Fold, Task
+from jbn.task.task import Task
 
 
 class Segment(NamedTuple):
@@ -66,20 +67,12 @@ class Trainer:
         each = seeds // len(folds)
         self._fold = [repeat // each for repeat in range(seeds)]
         purposes = [streams(key, repeat % each) for repeat in range(seeds)]
-        self._rows = [
-            jax.device_put((arrays.pool or arrays.train, folds), device) for device in self._devices
-        ]
-        self._validation = [
-            [_validation(*own) for own in jax.device_put(_of_folds(arrays), device)]
-            for device in self._devices
-        ]
+        self._rows = [jax.device_put((arrays.train, folds), device) for device in self._devices]
+        self._validation = [_validation(arrays, device) for device in self._devices]
         self._streams = [jax.device_put(purposes, device) for device in self._devices]
-        train = task.data.train
-        self._feed = (
-            Feed(train, purposes, self._devices, head=_largest_batch(plan))
-            if isinstance(train, Blocks)
-            else None
-        )
+        train, self._feed = task.data.train, None
+        if isinstance(train, Blocks):
+            self._feed = Feed(train, purposes, self._devices, head=_largest_batch(plan))
         self._shuffled: dict[tuple[int, int], dict[int, Rows]] = {}  # the last epochs of a device and a seed
         self._kept = max(1, _KEPT_BYTES // (seeds * arrays.train.x.nbytes + 1))
         self._shuffling = threading.Lock()
@@ -123,17 +116,13 @@ class Trainer:
         tile = min(self._tile, chunk.slots)
         # elsewhere than on a CPU the start of a segment is kept until it has ended, in case memory runs out
         donate = self._platform == "cpu" or self._waits
-        feed, shuffle = self._feed, None
-        course, rows = None, None
-        if feed is not None:
-            course, rows = feed.course, feed.like
+        shuffle, course = None, None
+        if self._feed is not None:
+            course, rows = self._feed.course, self._feed.like
         else:
             shuffle = self._executable(_shuffle, (train, fold, keys.order, _EPOCH), device)
             rows = shuffle.result
-        like: Any = (
-            train if feed is not None else rows
-        )  # initial weights need no more than the shape of a row
-        init = self._executable(init_program(problem, shared), (traced, keys.initial, like), device)
+        init = self._executable(init_program(problem, shared), (traced, keys.initial, _rows_of(rows)), device)
         advance = train_program(problem, structures, tile, donate, course)
         evaluate = evaluate_program(problem, shared, tile)
         chunk.programs = Programs(
@@ -175,11 +164,10 @@ class Trainer:
         assert programs is not None, "trace the programs of a chunk first"
         traced = tuple(part.traced for part in chunk.parts)
         live = tuple(_live(own, chunk.slots) for own in slots)
-        rows: Any = self._next_rows(chunk, keys, epoch, block)
+        rows = self._next_rows(chunk, keys, epoch, block)
         populations = chunk.populations
         if populations is None:
-            like = self._data(chunk)[0] if self._feed is not None else rows
-            populations = programs.init(traced, keys.initial, like)
+            populations = programs.init(traced, keys.initial, _rows_of(rows))
         populations, losses = programs.train(populations, traced, live, rows, keys.noise)
         if self._feed is not None:
             losses = _added(chunk.losses if block else (), losses)
@@ -236,16 +224,19 @@ def _shuffle(rows: Rows, fold: Fold | None, key: PRNGKeyArray, epoch: Int[Array,
     return fold.rows(rows, fold.train[order(key, epoch, fold.train.shape[0])])
 
 
-@jax.jit
-def _validation(rows: Rows, fold: Fold | None) -> Rows:
-    return rows if fold is None else fold.rows(rows, fold.validation)
+_of_fold = jax.jit(lambda pool, fold: fold.rows(pool, fold.validation))
 
 
-def _of_folds(arrays: Arrays) -> list[tuple[Rows, Fold | None]]:
-    """What each fold is validated on, before it is taken; without folds the validation part."""
-    if arrays.pool is None:
-        return [(arrays.validation, None)]
-    return [(arrays.pool, fold) for fold in arrays.folds]
+def _validation(arrays: Arrays, device: jax.Device) -> list[Rows]:
+    """What each fold is validated on; without folds the validation part."""
+    if not arrays.folds:
+        return [jax.device_put(arrays.validation, device)]
+    pool, folds = jax.device_put((arrays.train, arrays.folds), device)
+    return [_of_fold(pool, fold) for fold in folds]
+
+
+def _rows_of(rows: Rows | Block) -> Rows:
+    return rows.rows if isinstance(rows, Block) else rows
 
 
 def _largest_batch(plan: Plan) -> int:

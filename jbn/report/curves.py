@@ -11,6 +11,7 @@ from jbn.report.measured import Measured, measured
 from jbn.report.scale import AccuracyScale, FloatArray
 from jbn.store import Record, read
 from jbn.store.files import write_whole
+from jbn.task.metrics import SHARES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -125,19 +126,19 @@ def _colour_scale(rate: FloatArray) -> "ScalarMappable":
 
 
 def _set_metric_axis(axes: "Axes", sweep: Measured) -> None:
-    axes.set_ylabel(f"validation {sweep.metric.replace('_', ' ')}")
-    if "accuracy" in sweep.metric:
+    axes.set_ylabel(f"validation {sweep.objective.metric.replace('_', ' ')}")
+    if sweep.objective.metric in SHARES:
         _set_accuracy_axis(axes, sweep)
         return
     values = np.concatenate([sweep.curves.ravel(), sweep.final, _band(sweep).ravel()])
     values = values[np.isfinite(values)]
-    if not sweep.maximize and values.min() > 0:
+    if not sweep.objective.maximize and values.min() > 0:
         axes.set_yscale("log")
         # the few that began far worse than others leave through the top, or they would press all others flat
         high = max(np.nanquantile(values, 0.95), np.nanquantile(sweep.final, 0.95))
         margin = (high / values.min()) ** 0.05 * 1.01
         _set_log_ticks(axes, values.min() / margin, high * margin)
-    elif sweep.maximize:  # what is as bad as nothing learned, or worse, is below the axis
+    elif sweep.objective.maximize:  # what is as bad as nothing learned, or worse, is below the axis
         low = max(values.min(), min(0.0, float(np.nanmedian(sweep.final))))
         margin = 0.05 * (values.max() - low) or 0.5
         axes.set_ylim(low - margin, values.max() + margin)
@@ -212,7 +213,7 @@ def _add_best(axes: "Axes", sweep: Measured, lines: list[FloatArray]) -> None:
 
     if sweep.best is not None:
         halo = [Stroke(linewidth=3, foreground="white"), Normal()]
-        metric = sweep.metric.replace("_", " ")
+        metric = sweep.objective.metric.replace("_", " ")
         label = f"best: configuration {sweep.config_id[sweep.best]}, {metric} {sweep.final[sweep.best]:.4g}"
         mark: dict[str, Any] = {"marker": "o", "markevery": [-1], "markersize": 3.5}
         axes.plot(*lines[sweep.best].T, color=_BEST, linewidth=1.4, path_effects=halo, label=label, **mark)
@@ -255,7 +256,7 @@ def _draw_final(axes: "Axes", sweep: Measured, rate: FloatArray, colours: Any) -
     if sweep.best is not None:
         axes.scatter(rate[sweep.best], sweep.final[sweep.best], s=50, facecolors="none", edgecolors=_BEST)
     axes.set_xlabel("learning rate (strip: colour of the curves)")
-    axes.set_title("after the last epoch of each" if sweep.plain else "smoothed or best, as ranked")
+    axes.set_title("after the last epoch of each" if sweep.objective.plain else "smoothed or best, as ranked")
 
 
 def _draw_key(axes: "Axes", scale: "ScalarMappable") -> None:

@@ -7,6 +7,7 @@ import numpy.typing as npt
 
 from jbn.errors import InputError
 from jbn.store import Record, column
+from jbn.task.objectives import Objective
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,9 +21,7 @@ class Measured(NamedTuple):
     Attributes:
         config_id: Int64 [configurations].
         status: Strings [configurations].
-        metric: Name of the metric that configurations are ranked by.
-        maximize: Whether more of it is better.
-        plain: Whether they are ranked by its last value as it is, not smoothed or the best so far.
+        objective: What configurations are ranked by.
         curves: The metric on the validation part [configurations, segments], the mean over the seeds; NaN where
             there is none.
         standard_error: Of these means [configurations, segments]; NaN where there are fewer than two seeds.
@@ -34,9 +33,7 @@ class Measured(NamedTuple):
 
     config_id: npt.NDArray[np.int64]
     status: npt.NDArray[Any]
-    metric: str
-    maximize: bool
-    plain: bool
+    objective: Objective
     curves: FloatArray
     standard_error: FloatArray
     final: FloatArray
@@ -51,7 +48,7 @@ class Measured(NamedTuple):
     @property
     def worst_first(self) -> npt.NDArray[np.int64]:
         """The rows in the order of `final`, the best last."""
-        return np.argsort(self.final if self.maximize else -self.final)
+        return np.argsort(self.objective.scores(self.final))
 
 
 def measured(record: Record) -> Measured:
@@ -69,7 +66,7 @@ def measured(record: Record) -> Measured:
     1
     """
     table, objective = record.configurations, record.objective
-    name = column(objective["metric"])
+    name = column(objective.metric)
     curves, loss = (_by_segment(record, own, "mean") for own in (name, "validation_loss"))
     if not np.isfinite(curves).any():
         raise InputError(
@@ -83,14 +80,12 @@ def measured(record: Record) -> Measured:
     return Measured(
         config_id=table["config_id"].to_numpy(np.int64),
         status=table["status"].to_numpy(object),
-        metric=objective["metric"],
-        maximize=objective["maximize"],
-        plain=objective["smoothing"] == 0 and objective["over"] == "last",
+        objective=objective,
         curves=curves,
         standard_error=_by_segment(record, name, "sem"),
         final=final["objective"].to_numpy(np.float64),
         learning_rate=_learning_rate(table),
-        best=_best(final, objective["maximize"]),
+        best=_best(final, bool(objective.maximize)),
     )
 
 

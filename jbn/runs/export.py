@@ -29,10 +29,10 @@ def export_table(folder: str | os.PathLike[str], path: str | os.PathLike[str], *
     if to not in FORMATS:
         raise InputError(f"unknown format {to!r}: {did_you_mean(to, FORMATS)}")
     run = store.read(folder)
-    table = ranked(run.configurations, maximize=run.objective["maximize"])
+    table = ranked(run.configurations, maximize=bool(run.objective.maximize))
     metrics = [store.column(name) for name in run.measured]
     errors = [store.standard_error(name) for name in run.measured] if run.settings["seeds"] > 1 else []
-    own = [] if run.objective["smoothing"] == 0 and run.objective["over"] == "last" else ["objective"]
+    own = [] if run.objective.plain else ["objective"]
     try:
         table[["config_id", *run.hypers, "status", *metrics, "steps", *errors, *own]].to_csv(
             path, index=False

@@ -58,7 +58,10 @@ class Best:
         return self._outputs(self.params, self.stats, self.normalizer.apply(x))
 
     def predict(self, x: Num[Array | np.ndarray, "rows *features"]) -> Num[Array, "rows *numbers"]:
-        """The class of every row; or its numbers, in the unit of the data, `[rows]` where there is one a row."""
+        """The class of every row; or its numbers, `[rows]` where there is one a row.
+
+        Numbers are in the unit of the data where the loss has them standardised, else as the network puts them out.
+        """
         outputs = self.outputs(x)
         outputs = outputs[:, 0] if outputs.shape[1] == 1 else outputs
         if self.classes is None:

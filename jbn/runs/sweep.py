@@ -24,7 +24,8 @@ from jbn.policies import DIVERGED, DONE, RUNNING, STOPPED, History, Policy, watc
 from jbn.runs.record import Recorder, recorder
 from jbn.runs.result import Best, Result, best_member
 from jbn.search import Configs
-from jbn.task.data import Blocks, folded
+from jbn.task.data import Blocks
+from jbn.task.data.folding import folded
 from jbn.task.objectives import Objective
 from jbn.task.optimizer_choice import without_ignored
 from jbn.task.task import Task
@@ -118,10 +119,11 @@ def sweep(
     >>> list(result.table().columns)
     ['config_id', 'learning_rate', 'batch_size', 'status', 'validation_accuracy', 'validation_loss', 'steps']
     """
+    given = task
     if folds != 1:
         task = dataclasses.replace(task, data=folded(task.data, folds))
     columns = _checked(task, configs, epochs, seeds)
-    given, task = task, task.settled(columns, epochs=epochs)
+    task = task.settled(columns, epochs=epochs)
     each, seeds = seeds, seeds * folds
     start = time.perf_counter()
     with contextlib.ExitStack() as stack:
@@ -295,7 +297,7 @@ def _winner(
     row = configs.row(config_id)
     own = task.with_optimizer(row.get("optimizer"))
     given = {name: value for name, value in row.items() if name in own.hyperparameters or name == "optimizer"}
-    normalizer, unit = task.fitted(seed // each)
+    normalizer, unit = task.arrays().fitted(seed // each)
     return Best(
         config_id,
         seed,

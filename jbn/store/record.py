@@ -14,6 +14,7 @@ import numpy as np
 from jbn.errors import InputError
 from jbn.store import columns, schema
 from jbn.store.database import input_errors
+from jbn.task.objectives import Objective
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,9 +47,9 @@ class Record:
         return list(self.settings.get("measured", ("accuracy", "loss")))
 
     @property
-    def objective(self) -> dict[str, Any]:
-        """What configurations are ranked by: `metric`, `maximize`, `smoothing`, `over`."""
-        return dict(self.settings.get("objective", _BEFORE_OBJECTIVES))
+    def objective(self) -> Objective:
+        """What configurations are ranked by."""
+        return Objective(**self.settings.get("objective", _BEFORE_OBJECTIVES))
 
     @property
     def hypers(self) -> list[str]:
@@ -57,7 +58,7 @@ class Record:
         return [name for name in self.configurations.columns if name not in fixed]
 
 
-_BEFORE_OBJECTIVES = {"metric": "accuracy", "maximize": True, "smoothing": 0.0, "over": "last"}
+_BEFORE_OBJECTIVES = {"metric": "accuracy", "maximize": True}
 
 
 def read(folder: str | os.PathLike[str]) -> Record:

@@ -102,6 +102,9 @@ METRICS: Mapping[str, Metric] = {
 }
 
 
+SHARES = ("accuracy", "balanced_accuracy")  # from 0 to 1, and shown so
+
+
 def metric(
     function: Callable[[Array, Num[Array, "rows *numbers"]], Array],
     *,
@@ -129,7 +132,11 @@ def metric(
     name = name or losses.name_of(function)
     if not name.isidentifier():
         raise InputError(f"a metric needs a name of letters, digits and _, but has {name!r}; pass name=")
-    if name in METRICS or name == "loss":
+    if name.lower().endswith("_standard_error"):
+        raise InputError(
+            f"a metric's name must not end in _standard_error, but {name!r} does; that is a column's"
+        )
+    if name.lower() in (*METRICS, "loss"):
         raise InputError(f"the name {name!r} is that of a metric of jbn; give yours another one")
     return Metric(name, function, maximize)
 
@@ -147,7 +154,7 @@ def chosen(
     if isinstance(metrics, str | Metric) or callable(metrics):
         metrics = (metrics,)
     own = tuple(_named(one, kind) for one in metrics)
-    names = [one.name for one in own]
+    names = [one.name.lower() for one in own]  # columns of a database do not differ by case
     for name in names:
         if names.count(name) > 1:
             raise InputError(

@@ -182,7 +182,7 @@ def _table(configs: Mapping[str, Any]) -> Configs:
 
 def _missing(values: npt.NDArray[Any]) -> bool:
     """Whether there is no value in a column, only NaN and None."""
-    return all(value is None or value != value for value in values.tolist())  # noqa: PLR0124 (only NaN differs)
+    return all(v is None or (isinstance(v, float) and np.isnan(v)) for v in values.tolist())
 
 
 def _rows(

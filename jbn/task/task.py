@@ -3,21 +3,20 @@
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Int
+from jaxtyping import Array
 
 from jbn.errors import InputError
-from jbn.nn import normalizer
 from jbn.nn.model import HyperParameter, Model, check_values, settled
 from jbn.task import hyper as hyper_module
 from jbn.task import losses, metrics, objectives
-from jbn.task.data import Blocks, Data, Part
+from jbn.task.arrays import Arrays, arrays
+from jbn.task.data import Blocks, Data
 from jbn.task.losses import Kind, Loss
-from jbn.task.member import Problem, Rows
+from jbn.task.member import Problem
 from jbn.task.metrics import Metric
 from jbn.task.objectives import Objective
 from jbn.task.optimizer_choice import check_chosen, offered, pick, several
@@ -25,52 +24,6 @@ from jbn.task.optimizers import Optimizer
 
 _LENGTH = "schedule_epochs"
 BATCH_SIZE = HyperParameter("batch_size", "compiled", 64, low=2, whole=True)
-
-
-class Fold(NamedTuple):
-    """One fold of cross-validation, as programs take it.
-
-    Args:
-        train: row numbers that it trains on.
-        validation: row numbers that it validates on.
-        normalizer: of its own training rows.
-        targets: of their targets, where these are standardised.
-        unit: the same for targets as they are in the data, for metrics.
-    """
-
-    train: Int[Array | np.ndarray, " train_rows"]
-    validation: Int[Array | np.ndarray, " validation_rows"]
-    normalizer: normalizer.Normalizer
-    targets: normalizer.Normalizer | None
-    unit: normalizer.Normalizer | None
-
-    def rows(self, pool: Rows, places: Int[Array | np.ndarray, " rows"]) -> Rows:
-        """These rows, normalised by the statistics of the fold's training rows. Pure."""
-        x, y = self.normalizer.apply(pool.x[places]), pool.y[places]
-        if self.targets is None:
-            return Rows(x, y)
-        return Rows(x, self.targets.apply(y.reshape(len(y), -1)).reshape(y.shape), self.unit)
-
-
-@dataclasses.dataclass(frozen=True)
-class Arrays:
-    """A task's data as programs take it: normalised with the statistics of the training part only.
-
-    A training part that is read in blocks has no rows here.
-
-    Args:
-        train: the training part; with cross-validation that of the first fold.
-        validation: likewise.
-        normalizer: of the training part.
-        folds: all folds of cross-validation.
-        pool: the rows that they are made of.
-    """
-
-    train: Rows
-    validation: Rows
-    normalizer: normalizer.Normalizer
-    folds: tuple[Fold, ...] = ()
-    pool: Rows | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -138,7 +91,7 @@ class Task:
                         f"give it another name where the one or the other is made"
                     )
                 model.add(entry.name)
-        assert self.judged_by  # an objective that is none is said now
+        objectives.settled(self.objective, self.problem.metrics)  # one that is none is said now
 
     @functools.cached_property
     def optimizers(self) -> dict[str, Optimizer]:
@@ -261,73 +214,17 @@ class Task:
                 f"take smaller batches or more data"
             )
 
-    @property
-    def _standardized(self) -> bool:
-        return self.kind == "numbers" and self.problem.loss.standardized
-
     @functools.cached_property
     def _arrays(self) -> dict[str, Arrays]:
         return {}
 
     def arrays(self) -> Arrays:
-        """The training and validation part on the default device, made once for each floating type."""
+        """The data on the default device, made once for each floating type."""
         dtype = str(jax.dtypes.canonicalize_dtype(float))
         if dtype not in self._arrays:
-            train = self.data.train
-            fitted = train.normalizer if isinstance(train, Blocks) else normalizer.fit(train.x)
-            unit = None
-            if self._standardized and not isinstance(train, Blocks):
-                unit = normalizer.fit(_table(train.y))
-            parts = [_rows(fitted, unit, part) for part in (train, self.data.validation)]
-            self._arrays[dtype] = Arrays(parts[0], parts[1], fitted, *self._folds(fitted, unit))
+            standardized = self.kind == "numbers" and self.problem.loss.standardized
+            self._arrays[dtype] = arrays(self.data, standardized=standardized)
         return self._arrays[dtype]
-
-    def _folds(
-        self, fitted: normalizer.Normalizer, unit: normalizer.Normalizer | None
-    ) -> tuple[tuple[Fold, ...], Rows | None]:
-        """Folds, and their rows normalised once by float64 arithmetic; each fold's own statistics are of these."""
-        if self.data.folds is None:
-            return (), None
-        pool = _rows(fitted, unit, self.data.folds.rows)._replace(unit=None)
-        x, y = np.asarray(pool.x), np.asarray(pool.y)
-        own = zip(self.data.folds.train, self.data.folds.validation, strict=True)
-        return tuple(_fold(*rows, x, y, unit) for rows in own), pool
-
-    def fitted(self, fold: int = 0) -> tuple[normalizer.Normalizer, normalizer.Normalizer | None]:
-        """What features and targets (where they are standardised) as they are in the data are normalised with."""
-        arrays = self.arrays()
-        if not arrays.folds:
-            return arrays.normalizer, arrays.train.unit
-        own = arrays.folds[fold]
-        return arrays.normalizer.then(own.normalizer), own.unit
-
-
-def _rows(fitted: normalizer.Normalizer, unit: normalizer.Normalizer | None, part: Part | Blocks) -> Rows:
-    if isinstance(part, Blocks):
-        return Rows(jnp.zeros((0, *part.features), float), jnp.zeros(0, jnp.int32))
-    if unit is not None:
-        return Rows(fitted.apply(part.x), unit.apply(_table(part.y)).reshape(part.y.shape), unit)
-    dtype = jnp.int32 if part.y.dtype == np.int32 else float
-    return Rows(fitted.apply(part.x), jnp.asarray(part.y, dtype))
-
-
-def _fold(
-    train: np.ndarray,
-    validation: np.ndarray,
-    x: np.ndarray,
-    y: np.ndarray,
-    unit: normalizer.Normalizer | None,
-) -> Fold:
-    """The fold with these training and validation rows of features and targets that are normalised already."""
-    targets = None if unit is None else normalizer.fit(_table(y[train]))
-    whole = None if unit is None or targets is None else unit.then(targets)
-    fitted = normalizer.fit(x[train])
-    return Fold(train.astype(np.int32), validation.astype(np.int32), fitted, targets, whole)
-
-
-def _table(y: np.ndarray) -> np.ndarray:
-    """Targets as `[rows, numbers]`."""
-    return y.reshape(len(y), -1)
 
 
 def _weights(given: str | Sequence[float] | None, data: Data) -> tuple[float, ...] | None:

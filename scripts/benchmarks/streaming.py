@@ -185,7 +185,7 @@ def main():
             for name, ratio in ratios.items():
                 each = 1e6 * statistics.median(seconds[name])
                 print(
-                    f"{count:3d} configurations, {name:10s} {each:6.1f} us a step, {ratio:.3f} of the speed in memory"
+                    f"{count:3d} configurations, {name:10s} {each:6.1f} us a step, {ratio:.3f} of that in memory"
                 )
             result[str(count)] = {"ratios": ratios, "seconds": seconds}
     workers.close()

@@ -250,7 +250,8 @@ class TestBlocks:
             jbn.Task(model=jbn.mlp(), data=jbn.data.memory_map(data, np.arange(1000) % 2, block_rows=rows))
             for rows in (50, 100)
         ]
-        few, many = (memory._blocks_bytes(task, seeds=2) for task in tasks)
+        few, many = (memory._data_bytes(task, seeds=2, workers=1) for task in tasks)
         assert few == (3 * 2 + 1) * 50 * 100 * 4
         assert many == 2 * few
-        assert memory._blocks_bytes(TASK, seeds=2) == 0
+        rows, values = len(TASK.data.train.y), TASK.data.train.x[0].size + 1  # with the target
+        assert memory._data_bytes(TASK, seeds=2, workers=1) == (1 + 2) * rows * values * 4  # in memory

@@ -73,11 +73,11 @@ def test_ties_by_loss_then_by_id():
 def test_what_is_minimised_is_best_at_its_lowest():
     objective = {"metric": "loss", "maximize": False, "smoothing": 0.0, "over": "last"}
     sweep = measured(record([[0.5], [0.25]], loss=[[3.0], [2.0]], objective=objective))
-    assert (sweep.best, sweep.metric, sweep.worst_first.tolist()) == (1, "loss", [0, 1])
+    assert (sweep.best, sweep.objective.metric, sweep.worst_first.tolist()) == (1, "loss", [0, 1])
     np.testing.assert_array_equal(sweep.curves, [[3.0], [2.0]])
     kept = {**objective, "over": "best"}
     sweep = measured(record([[0.5], [0.25]], loss=[[3.0], [2.0]], table=[1.0, 2.0], objective=kept))
-    assert (sweep.best, sweep.plain) == (0, False)
+    assert (sweep.best, sweep.objective.plain) == (0, False)
 
 
 @pytest.mark.parametrize(("status", "best"), [("running", 0), ("stopped", 0), ("done", 0), ("diverged", 1)])

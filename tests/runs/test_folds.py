@@ -1,5 +1,7 @@
 """Cross-validation: each fold is what a sweep of that fold alone would be."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -7,7 +9,8 @@ from numpy.testing import assert_allclose
 
 import jbn
 from jbn import store
-from jbn.task.data import folded
+from jbn.engine.memory import _data_bytes
+from jbn.task.data.folding import folded
 
 KEY = jax.random.key(3)
 MODEL = jbn.mlp(layers=1, hidden_units=12)
@@ -73,6 +76,21 @@ def check_winner(result, data):
         assert_allclose(value, result.history.validation[name][-1, member], rtol=1e-3)
 
 
+def test_the_task_of_the_result_is_the_given_one():
+    """Without its folds: it can be swept again."""
+    task = jbn.Task(MODEL, jbn.data.digits())
+    assert jbn.sweep(task, CONFIGS, epochs=1, key=KEY, folds=2).task is task
+
+
+def test_the_rows_of_all_folds_are_in_memory_once():
+    task = dataclasses.replace(jbn.Task(MODEL, jbn.data.digits()), data=folded(jbn.data.digits(), FOLDS))
+    arrays = task.arrays()
+    assert arrays.train.x.shape == (1078 + 359, 64)
+    held = len(arrays.folds) * (1437 // 3) + 1437  # what each validates on, and the pool
+    orders = FOLDS * (1437 - 479)
+    assert _data_bytes(task, seeds=FOLDS, workers=1) == (held + orders) * 65 * 4
+
+
 def test_folds_that_cannot_be():
-    with pytest.raises(jbn.InputError, match="folds must be at least 2"):
+    with pytest.raises(jbn.InputError, match=r"folds must be 1 .none., or at least 2"):
         jbn.sweep(jbn.Task(MODEL, jbn.data.digits()), CONFIGS, epochs=1, key=KEY, folds=0)

@@ -103,6 +103,8 @@ def test_metrics_that_cannot_be(metrics, message):
     ("make", "message"),
     [
         (lambda: metric(3), "a metric is a function of outputs and targets, but got int"),
+        (lambda: metric(len, name="R2"), "the name 'R2' is that of a metric of jbn"),
+        (lambda: metric(len, name="r2_standard_error"), "must not end in _standard_error"),
         (lambda: metric(len, name="loss"), "the name 'loss' is that of a metric of jbn"),
         (lambda: metric(len, name="two words"), "letters, digits and _, but has 'two words'"),
         (

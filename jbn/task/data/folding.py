@@ -30,8 +30,8 @@ def folded(data: Data, folds: int, *, seed: int = 0) -> Data:
     Raises:
         InputError: fewer than 2 folds, or more than rows.
 
-    >>> from jbn.task import data
-    >>> folded(data.digits(), 5)
+    >>> from jbn.task.data import digits
+    >>> folded(digits(), 5)
     Data('digits': 1150 training, 287 validation, 360 test rows of 64 features, 10 classes, 5 folds)
     """
     if isinstance(data.train, Blocks):
@@ -41,7 +41,7 @@ def folded(data: Data, folds: int, *, seed: int = 0) -> Data:
     x, y = (np.concatenate([getattr(data.train, name), getattr(data.validation, name)]) for name in "xy")
     if not 2 <= folds <= len(y):
         raise InputError(
-            f"folds must be at least 2 and at most the {len(y)} rows of training and validation part, "
+            f"folds must be 1 (none), or at least 2 and at most the {len(y)} rows of training and validation part, "
             f"but got {folds}"
         )
     groups = _groups(y if data.classes else np.zeros(len(y), np.int32), folds, seed)

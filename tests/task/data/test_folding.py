@@ -4,7 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jbn.errors import InputError
-from jbn.task.data import arrays, digits, folded
+from jbn.task.data import arrays, digits
+from jbn.task.data.folding import folded
 
 
 @given(st.integers(10, 60), st.integers(2, 7), st.integers(1, 3), st.integers(0, 5))
