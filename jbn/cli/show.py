@@ -80,9 +80,11 @@ def _table(rows: "pd.DataFrame", *, narrow: bool, stacked: bool) -> Table:
     for name in names:
         heading = Align.right(_heading(name, narrow), vertical="bottom")
         table.add_column(heading, justify="right", overflow="fold")
+    small = bool(rows.validation_loss.min() < 0.02)
     for _, row in rows.iterrows():
         errors = {name: row.get(f"{name}_standard_error", np.nan) for name in names}
-        table.add_row(*(_cell(name, row[name], errors[name], "\n±" if stacked else " ± ") for name in names))
+        between = "\n±" if stacked else " ± "
+        table.add_row(*(_cell(name, row[name], errors[name], between, small=small) for name in names))
     return table
 
 
@@ -92,20 +94,22 @@ def _heading(name: str, narrow: bool) -> str:
     return short.replace("_", "\n") if narrow else short
 
 
-def _cell(name: str, value: object, error: float, between: str) -> str:
-    """A number with as many digits as tell configurations apart; its standard error, if any, with as many."""
+def _cell(name: str, value: object, error: float, between: str, *, small: bool) -> str:
+    """A number with as many digits as tell configurations apart; its standard error, if any, with as many.
+
+    Three decimals of a loss tell nothing where the best ones are `small`.
+    """
     if value is None or (isinstance(value, float) and np.isnan(value)):
         return "-"
     if not isinstance(value, float):
         return str(value)
-    number = _digits(name.removeprefix("validation_"), value)
-    if np.isnan(error):
-        return number
-    return f"{number}{between}{_digits(name.removeprefix('validation_'), error, beside=value)}"
+    short = name.removeprefix("validation_")
+    number = _digits(short, value, small=small)
+    return number if np.isnan(error) else f"{number}{between}{_digits(short, error, small=small)}"
 
 
-def _digits(name: str, value: float, *, beside: float | None = None) -> str:
-    """A number with as many digits as tell it from others of its name; an error has those of what it is beside."""
+def _digits(name: str, value: float, *, small: bool = False) -> str:
+    """A number with as many digits as tell it from others of its name."""
     digits = {
         "accuracy": ".4f",
         "balanced_accuracy": ".4f",
@@ -114,7 +118,6 @@ def _digits(name: str, value: float, *, beside: float | None = None) -> str:
         "beta2": ".5f",
         "epsilon": ".1e",
     }
-    size = abs(value if beside is None else beside)
-    if name == "loss" and size < 1000:
-        return f"{value:.3f}" if size >= 0.1 else f"{value:.5f}"
+    if name == "loss" and abs(value) < 1000:
+        return f"{value:.5f}" if small else f"{value:.3f}"
     return format(value, digits.get(name, ".3g"))

@@ -234,7 +234,7 @@ def _add_band(axes: "Axes", sweep: Measured) -> None:
     epochs = np.arange(1, len(low) + 1)
     if np.isfinite(low).any():
         look: dict[str, Any] = {"color": _BEST, "alpha": 0.2, "linewidth": 0, "zorder": 1.9}
-        axes.fill_between(epochs, low, high, label="± one standard error over the seeds", **look)
+        axes.fill_between(epochs, low, high, label=f"± one standard error over the {sweep.over}", **look)
 
 
 def _band(sweep: Measured) -> FloatArray:

@@ -24,10 +24,12 @@ class Measured(NamedTuple):
         objective: What configurations are ranked by.
         curves: The metric on the validation part [configurations, segments], the mean over the seeds; NaN where
             there is none.
-        standard_error: Of these means [configurations, segments]; NaN where there are fewer than two seeds.
+        standard_error: Of these means [configurations, segments], with folds over those; NaN where there are fewer
+            than two.
         final: What configurations are ranked by [configurations]; NaN where there is none.
         learning_rate: [configurations], NaN where a configuration has none above 0; None if fewer than two
             different ones were tried.
+        over: What the curves are means over, "seeds" or "folds".
         best: The row of the best configuration, None if all have diverged.
     """
 
@@ -39,6 +41,7 @@ class Measured(NamedTuple):
     final: FloatArray
     learning_rate: FloatArray | None
     best: int | None
+    over: str
 
     @property
     def diverged(self) -> npt.NDArray[np.bool_]:
@@ -86,11 +89,16 @@ def measured(record: Record) -> Measured:
         final=final["objective"].to_numpy(np.float64),
         learning_rate=_learning_rate(table),
         best=_best(final, bool(objective.maximize)),
+        over="folds" if record.settings.get("folds", 1) > 1 else "seeds",
     )
 
 
 def _by_segment(record: Record, column: str, statistic: str) -> FloatArray:
     curves, ids = record.curves, record.configurations["config_id"]
+    if statistic == "sem" and (folds := record.settings.get("folds", 1)) > 1:  # over the folds' means
+        fold = curves["seed"] // (record.settings["seeds"] // folds)
+        means = curves.assign(fold=fold).groupby(["config_id", "segment", "fold"])
+        curves = means[column].mean().reset_index()
     over_seeds = curves.groupby(["config_id", "segment"])[column].agg(statistic).unstack("segment")
     segments = range(int(curves["segment"].max()) + 1 if len(curves) else 0)
     return over_seeds.reindex(index=ids, columns=segments).to_numpy(np.float64)

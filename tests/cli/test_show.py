@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 import jbn
-from jbn.cli.show import show_table
+from jbn.cli.show import _cell, show_table
 
 SPACE = jbn.search.defaults(all=True)
 
@@ -72,6 +72,11 @@ def test_a_narrow_terminal_has_the_standard_error_below_its_mean(result_of_seeds
         f"±{best.validation_accuracy_standard_error:.4f}",
         f"±{best.validation_loss_standard_error:.3f}",
     ]
+
+
+def test_small_losses_have_digits_that_tell_them_apart():
+    assert _cell("validation_loss", 0.0164, 0.0004, " ± ", small=True) == "0.01640 ± 0.00040"
+    assert _cell("validation_loss", 0.0804, 0.004, " ± ", small=False) == "0.080 ± 0.004"
 
 
 def test_a_diverged_configuration_has_a_dash():

@@ -55,6 +55,15 @@ def test_standard_errors_are_of_the_seeds_that_were_there():
     assert np.isnan(measured(record(seeds[0])).standard_error).all()
 
 
+def test_standard_errors_of_folds_are_of_their_means():
+    """Two folds of two seeds: means 0.375 and 0.75, whose deviation is 0.375 / sqrt(2)."""
+    whole = record([[[0.25]], [[0.5]], [[0.625]], [[0.875]]])
+    whole.settings.update(folds=2, seeds=4)
+    sweep = measured(whole)
+    assert sweep.over == "folds"
+    np.testing.assert_allclose(sweep.standard_error, [[0.375 / 2]], rtol=1e-12)
+
+
 def test_final_is_the_last_there_is_and_the_table_wins():
     sweep = measured(record([[0.5, 0.25, NAN], [0.5, 0.75, 0.5]], table=[NAN, 0.875]))
     np.testing.assert_array_equal(sweep.final, [0.25, 0.875])
