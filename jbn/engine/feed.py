@@ -10,9 +10,9 @@ from collections.abc import Generator, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
+from jbn.nn.normalizer import Normalizer
 from jbn.task.data.blocks import Blocks, Stretch
 from jbn.task.member import Block, Course, Rows
 from jbn.task.streams import Streams, block_order, number
@@ -36,15 +36,25 @@ class Feed:
         purposes: the streams of every seed index.
         devices: where every block is put.
         head: old rows that each block has in front: as many as the largest batch.
+        unit: what targets are standardised with; None: they are taken as they are.
 
     Attributes:
         count: blocks of an epoch.
         course: of an epoch.
     """
 
-    def __init__(self, blocks: Blocks, purposes: Sequence[Streams], devices: Sequence[Any], *, head: int):
+    def __init__(
+        self,
+        blocks: Blocks,
+        purposes: Sequence[Streams],
+        devices: Sequence[Any],
+        *,
+        head: int,
+        unit: Normalizer | None = None,
+    ):
         self.count, self.course = blocks.count, Course(blocks.rows, blocks.capacity)
         self._blocks, self._purposes, self._devices, self._head = blocks, purposes, devices, head
+        self._unit = unit
         self._dtype = jax.dtypes.canonicalize_dtype(float)  # a setting that other threads need not have
         self._readers: dict[int, _Reader] | None = None
         self._epochs = range(0)
@@ -53,13 +63,10 @@ class Feed:
     @property
     def like(self) -> Block:
         """Shapes and types of a block."""
-        size = self._head + self.course.block_rows
-
-        def make() -> Block:
-            rows = Rows(jnp.zeros((size, *self._blocks.features)), jnp.zeros(size, jnp.int32))
-            return Block(rows, *[jnp.zeros((), jnp.int32)] * 3)
-
-        return jax.eval_shape(make)
+        number: Any = jax.ShapeDtypeStruct((), np.int32)
+        x, y = self._zeros(self._head + self.course.block_rows)
+        rows: Any = [jax.ShapeDtypeStruct(own.shape, own.dtype) for own in (x, y)]
+        return Block(Rows(rows[0], rows[1]), number, number, number)
 
     def open(self, first: int, until: int) -> None:
         """From now on, the blocks of these epochs can be had; nothing is read beyond."""
@@ -117,7 +124,10 @@ class Feed:
         old, new = slice(self._head), slice(self._head, self._head + len(place))
         x[old], y[old] = head
         self._blocks.normalizer.write(stretch.x, place, x[new])
-        y[new] = stretch.y[place]
+        if self._unit is None:
+            y[new] = stretch.y[place]
+        else:
+            self._unit.write(stretch.y, place, y[new])
         return x, y
 
     def _on_devices(self, rows: _HostRows, start: int, end: int) -> list[Block]:
@@ -127,7 +137,9 @@ class Feed:
         return [Block(Rows(*own), *places) for own, places in placed]
 
     def _zeros(self, count: int) -> _HostRows:
-        return np.zeros((count, *self._blocks.features), self._dtype), np.zeros(count, np.int32)
+        numbers, shape = self._blocks.numbers, (count, *self._blocks.features)
+        y = np.zeros(count, np.int32) if numbers is None else np.zeros((count, *numbers), self._dtype)
+        return np.zeros(shape, self._dtype), y
 
 
 class _Reader:

@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int
@@ -72,8 +73,10 @@ def arrays(data: Data, *, standardized: bool) -> Arrays:
     """
     train = data.train
     if isinstance(train, Blocks):
-        none = Rows(jnp.zeros((0, *train.features), float), jnp.zeros(0, jnp.int32))
-        return Arrays(none, _rows(train.normalizer, None, data.validation), train.normalizer)
+        unit = train.unit if standardized else None
+        validation = _rows(train.normalizer, unit, data.validation)
+        none = jax.tree.map(lambda rows: rows[:0], validation._replace(unit=None))
+        return Arrays(none._replace(unit=unit), validation, train.normalizer)
     fitted = normalizer.fit(train.x)
     unit = normalizer.fit(_table(train.y)) if standardized else None
     validation = _rows(fitted, unit, data.validation)

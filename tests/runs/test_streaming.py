@@ -293,3 +293,46 @@ class TestErrors:
     def test_a_batch_may_not_be_larger_than_all_rows(self):
         with pytest.raises(jbn.InputError, match="at most the 500 rows"):
             sweep(mapped(90), {"batch_size": [501]})
+
+
+class TestNumbers:
+    """Regression: targets are standardised with the statistics of all rows, whatever block they come in."""
+
+    @staticmethod
+    def data(make, columns=0, **options):
+        draws = np.random.default_rng(3)
+        weights = draws.normal(size=(6, *([columns] if columns else [])))
+        held = {f"y_{part}": HELD[f"x_{part}"] @ weights * 40 + 1e4 for part in ("validation", "test")}
+        xs = {f"x_{part}": HELD[f"x_{part}"] for part in ("validation", "test")}
+        return make(X, X @ weights * 40 + 1e4, **xs, **held, targets="numbers", **options)
+
+    @staticmethod
+    def streamed(x, y, once=False, **options):
+        def factory(epoch, seed):
+            return batches(x=x, y=y)
+
+        return jbn.data.stream(factory(0, 0) if once else factory, **options)
+
+    @pytest.mark.parametrize("columns", [0, 2])
+    @pytest.mark.parametrize("make", [jbn.data.memory_map, streamed.__func__])
+    def test_one_block_equals_arrays_in_memory(self, make, columns):
+        own = self.data(make, columns, block_rows=ROWS)
+        assert own.classes is None
+        assert own.numbers == (columns or 1)
+        one, other = sweep(own), sweep(self.data(jbn.data.arrays, columns))
+        jax.tree.map(np.testing.assert_array_equal, one.history[:-1], other.history[:-1])
+        assert one.test == other.test
+        assert set(one.test) >= {"mean_absolute_error", "loss"}
+
+    def test_many_blocks_learn_and_measure_in_the_unit_of_the_data(self):
+        own = self.data(jbn.data.memory_map, block_rows=70)
+        result = sweep(own, epochs=12)
+        predicted = np.asarray(result.best().predict(own.test.x))
+        error = np.mean(np.abs(predicted - own.test.y))
+        np.testing.assert_allclose(result.test["mean_absolute_error"], error, rtol=1e-4)
+        assert error < 0.5 * own.test.y.std()
+
+    def test_a_single_iterator_needs_its_rows_alone(self):
+        with pytest.warns(UserWarning, match="single iterator"):
+            own = self.data(self.streamed, once=True, rows=ROWS // 2)
+        sweep(own, epochs=2)

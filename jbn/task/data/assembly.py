@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 
-import numpy as np
 import numpy.typing as npt
 
 from jbn.errors import InputError
@@ -13,7 +12,6 @@ from jbn.task.data.parts import Data, Part
 from jbn.task.data.splitting import split
 
 PARTS = ("train", "validation", "test")
-_CHECKS = {"classes": checks.check_labels, "numbers": checks.check_numbers}
 ARRAYS = tuple(f"{axis}_{part}" for part in PARTS for axis in "xy")
 SHARE = Fraction(1, 5)
 
@@ -40,14 +38,14 @@ def assemble(
     _check_pairs(given, origin)
     xs, ys = ({p: given[f"{axis}_{p}"] for p in PARTS if f"{axis}_{p}" in given} for axis in "xy")
     for part in xs:
-        _CHECKS[checks.check_kind(targets)](ys[part])
+        checks.check_targets(ys[part], targets)
         checks.check_features(xs[part])
         checks.check_same_rows(xs[part], ys[part])
     checks.check_same_features(xs)
     classes = checks.count_classes(ys) if targets == "classes" else None
     if classes is None:
         checks.check_same_numbers(ys)
-    dtype = float if classes is None else np.int32
+    dtype = checks.target_dtype(targets)
     parts = {part: Part(xs[part].values, ys[part].values.astype(dtype)) for part in xs}
     whole = _all_parts(parts, seed, share)
     return Data(name, whole["train"], whole["validation"], whole["test"], classes)
@@ -82,8 +80,7 @@ def _all_parts(parts: Mapping[str, Part], seed: int, share: Fraction) -> dict[st
     """All of `PARTS`, read-only; the missing ones are split off the training part."""
     missing = [part for part in PARTS if part not in parts]
     x, y = parts["train"]
-    strata = y if y.dtype == np.int32 else np.zeros(len(y), np.int32)  # numbers: without regard to them
-    chosen = split(strata, divided(missing, share), seed=seed) if missing else {}
+    chosen = split(checks.strata(y), divided(missing, share), seed=seed) if missing else {}
     whole = {**parts, **{part: Part(x[rows], y[rows]) for part, rows in chosen.items()}}
     return {part: Part(_read_only(whole[part].x), _read_only(whole[part].y)) for part in PARTS}
 

@@ -18,18 +18,29 @@ class Kind(NamedTuple):
         features: shape of a row.
         dtype: of the features; None as long as no batch has been seen.
         classes: how many; None as long as that is not known.
+        numbers: shape of a row's target where that is numbers; None: targets are classes.
     """
 
     features: tuple[int, ...]
     dtype: np.dtype | None = None
     classes: int | None = None
+    numbers: tuple[int, ...] | None = None
+
+    @property
+    def targets(self) -> str:
+        """What targets are."""
+        return "classes" if self.numbers is None else "numbers"
+
+    def no_targets(self, rows: int) -> npt.NDArray:
+        """Room for as many."""
+        return np.empty((rows, *(self.numbers or ())), checks.target_dtype(self.targets))
 
 
 class Batches:
     """The rows of an iterator of batches.
 
     Args:
-        iterator: gives pairs of features and labels.
+        iterator: gives pairs of features and targets.
         title: what messages call it.
         kind: what its batches must be.
 
@@ -45,8 +56,8 @@ class Batches:
         self._rest: tuple[npt.NDArray, npt.NDArray] | None = None
 
     def take(self, rows: int) -> tuple[npt.NDArray, npt.NDArray]:
-        """The next rows, features and labels; fewer where it ends."""
-        x, y, filled = None, np.empty(rows, np.int32), 0
+        """The next rows, features and targets; fewer where it ends."""
+        x, y, filled = None, self.kind.no_targets(rows), 0
         while filled < rows and (batch := self._next()) is not None:
             if x is None:
                 x = np.empty((rows, *batch[0].shape[1:]), batch[0].dtype)
@@ -100,23 +111,35 @@ class Batches:
                 f"{where} must be a pair (features, labels), but is a {type(batch).__name__}{size}; "
                 f"make pairs of what your iterator gives"
             )
-        x, y = named(f"the features of {where}", batch[0]), named(f"the labels of {where}", batch[1])
-        checks.check_labels(y)
-        if not len(y.values) and x.values.shape[:1] == (0,):
-            return np.empty((0, *self.kind.features)), np.empty(0, np.int32)
+        what = "labels" if self.kind.numbers is None else "targets"
+        x, y = named(f"the features of {where}", batch[0]), named(f"the {what} of {where}", batch[1])
+        if x.values.shape[:1] == (0,) == y.values.shape[:1]:
+            return np.empty((0, *self.kind.features)), self.kind.no_targets(0)
+        checks.check_targets(y, self.kind.targets)
         checks.check_features(x)
         checks.check_same_rows(x, y)
-        self._check_kind(x, y)
-        return x.values, y.values.astype(np.int32)
+        self._check_features(x)
+        self._check_targets(y)
+        return x.values, y.values.astype(checks.target_dtype(self.kind.targets))
 
-    def _check_kind(self, x: Named, y: Named) -> None:
+    def _check_features(self, x: Named) -> None:
         self.kind = self.kind._replace(dtype=self.kind.dtype or x.values.dtype)
-        features, dtype, classes = self.kind
+        features, dtype = self.kind.features, self.kind.dtype
         if x.values.shape[1:] != features or x.values.dtype != dtype:
             raise InputError(
                 f"{x.title} must have rows like those before and those of x_validation, {dtype}{list(features)}, "
                 f"but have {x.values.dtype}{list(x.values.shape[1:])}; give all batches alike"
             )
+
+    def _check_targets(self, y: Named) -> None:
+        numbers, classes = self.kind.numbers, self.kind.classes
+        if numbers is not None:
+            if y.values.shape[1:] != numbers:
+                raise InputError(
+                    f"{y.title} must have rows of the shape of those of y_validation, {list(numbers)}, but have "
+                    f"{list(y.values.shape[1:])}; give all batches alike"
+                )
+            return
         low, high = int(y.values.min()), int(y.values.max())
         if low < 0 or (classes is not None and high >= classes):
             raise InputError(

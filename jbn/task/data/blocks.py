@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from jaxtyping import Int, Int32, Shaped
+from jaxtyping import Int, Shaped
 
 from jbn.errors import InputError
 from jbn.nn.normalizer import Normalizer
@@ -26,12 +26,12 @@ class Stretch(NamedTuple):
 
     Args:
         x: features as they are in the source, `[held, ...features]`.
-        y: their labels, `[held]`.
+        y: their labels, `[held]`, or numbers, `[held]` or `[held, numbers]`.
         place: the rows of the block, in their order, `[rows]`.
     """
 
     x: Shaped[np.ndarray, " held *features"]
-    y: Int32[np.ndarray, " held"]
+    y: Shaped[np.ndarray, " held *numbers"]
     place: Int[np.ndarray, " rows"]
 
 
@@ -44,12 +44,15 @@ class Blocks(abc.ABC):
         block_rows: how many rows a block may have; default: what `default_rows` says.
         shuffle: whether rows are shuffled within their block.
         once: whether it can be read only once.
+        numbers: shape of a row's target where that is numbers; None: targets are classes.
 
     Attributes:
         normalizer: statistics of all rows, or of what was read of them beforehand.
+        unit: the same of the targets, where they are numbers.
     """
 
     normalizer: Normalizer
+    unit: Normalizer | None = None
 
     def __init__(
         self,
@@ -59,8 +62,10 @@ class Blocks(abc.ABC):
         block_rows: int | None,
         shuffle: bool = True,
         once: bool = False,
+        numbers: tuple[int, ...] | None = None,
     ):
         self.rows, self.features, self.shuffle, self.once = rows, features, shuffle, once
+        self.numbers = numbers
         self.count = -(-rows // (block_rows or default_rows(features)))
         self.bounds = np.arange(self.count + 1) * rows // self.count
 
@@ -83,7 +88,7 @@ class Blocks(abc.ABC):
 
     @abc.abstractmethod
     def first(self, rows: int) -> tuple[npt.NDArray, npt.NDArray]:
-        """Features and labels of the first rows, or of as many as can be had cheaply; nothing is used up."""
+        """Features and targets of the first rows, or of as many as can be had cheaply; nothing is used up."""
 
     def __repr__(self) -> str:
         return f"{self.rows:,} rows in {self.count} blocks"

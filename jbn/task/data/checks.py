@@ -78,6 +78,24 @@ def check_kind(targets: str) -> str:
     return targets
 
 
+def check_targets(y: Named, targets: str) -> None:
+    """Labels, or numbers."""
+    if check_kind(targets) == "classes":
+        check_labels(y)
+    else:
+        check_numbers(y)
+
+
+def target_dtype(targets: str) -> npt.DTypeLike:
+    """What targets are held in."""
+    return np.int32 if targets == "classes" else np.float64
+
+
+def strata(y: npt.NDArray) -> npt.NDArray[np.int32]:
+    """What a split keeps the shares of: classes; numbers are split without regard to them."""
+    return y if y.dtype == np.int32 else np.zeros(len(y), np.int32)
+
+
 def check_numbers(y: Named) -> None:
     """Targets are finite real numbers, `[rows]` or `[rows, numbers]`."""
     dtype, shape = y.values.dtype, y.values.shape

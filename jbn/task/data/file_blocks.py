@@ -4,7 +4,7 @@ from collections.abc import Generator, Sequence
 
 import numpy as np
 import numpy.typing as npt
-from jaxtyping import Int
+from jaxtyping import Int, Shaped
 
 from jbn.nn import normalizer
 from jbn.task.data.blocks import Blocks, Stretch
@@ -17,7 +17,7 @@ class FileBlocks(Blocks):
 
     Args:
         shards: whose rows, one after the other.
-        labels: of all these rows.
+        targets: of all these rows: classes, or numbers as floats.
         own: which rows are the training part, in its order; default: all.
         block_rows: as in `Blocks`.
     """
@@ -25,14 +25,17 @@ class FileBlocks(Blocks):
     def __init__(
         self,
         shards: Sequence[Shard],
-        labels: Int[np.ndarray, " all"],
+        targets: Shaped[np.ndarray, " all *numbers"],
         own: Int[np.ndarray, " rows"] | None,
         *,
         block_rows: int | None,
     ):
-        rows = len(labels) if own is None else len(own)
-        super().__init__(rows, shards[0].x.values.shape[1:], block_rows=block_rows)
-        self._joined, self._labels = Joined(shards), labels
+        rows = len(targets) if own is None else len(own)
+        numbers = None if targets.dtype == np.int32 else targets.shape[1:]
+        super().__init__(rows, shards[0].x.values.shape[1:], block_rows=block_rows, numbers=numbers)
+        self._joined, self._targets = Joined(shards), targets
+        if numbers is not None:
+            self.unit = normalizer.fit(targets if own is None else targets[own])
         self._own = None if own is None else _by_block(own, self.bounds)
         stretches = map(self._stretch, range(self.count))
         self.normalizer = normalizer.fit_stream(stretch.x[stretch.place] for stretch in stretches)
@@ -54,7 +57,7 @@ class FileBlocks(Blocks):
         own = np.arange(start, end) if self._own is None else self._own[start:end]
         low, high = own.min(), own.max() + 1
         # one copy in the order of the file, as disks like it, before rows are taken here and there
-        return Stretch(self._joined.stretch(low, high), self._labels[low:high], own - low)
+        return Stretch(self._joined.stretch(low, high), self._targets[low:high], own - low)
 
 
 class Joined:

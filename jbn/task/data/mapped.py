@@ -30,6 +30,7 @@ def memory_map(
     y_validation: ArrayOrPath | None = None,
     x_test: ArrayOrPath | None = None,
     y_test: ArrayOrPath | None = None,
+    targets: str = "classes",
     share: float = 0.2,
     name: str | None = None,
     seed: int = 0,
@@ -45,11 +46,12 @@ def memory_map(
     Args:
         x_train: features, `[rows, ...features]`, of any real dtype: a path of an .npy file, or an array, as a rule a
             memory map of yours. Or a folder with x_train.npy and y_train.npy: see `shards`.
-        y_train: labels `0 ... K - 1`, `[rows]`, likewise.
+        y_train: labels `0 ... K - 1`, `[rows]`, likewise; or numbers, see `targets`. They are held in memory.
         x_validation: features of the validation part, if there is one.
         y_validation: its labels.
         x_test: features of the test part, if there is one.
         y_test: its labels.
+        targets: "classes", or "numbers": any finite ones, `[rows]` or `[rows, numbers]`, for regression.
         share: of the rows, what each part gets that is not given: above 0, and 0.25 at most.
         name: what to call the data set; default: the name of the file.
         seed: fixes the split.
@@ -72,19 +74,21 @@ def memory_map(
     Data('x.npy': 12 training (in 3 blocks), 4 validation, 4 test rows of 2 features, 2 classes)
     """
     if y_train is None and isinstance(x_train, str | os.PathLike) and Path(x_train).expanduser().is_dir():
-        return shards(x_train, share=share, name=name, seed=seed, block_rows=block_rows)
+        return shards(x_train, targets=targets, share=share, name=name, seed=seed, block_rows=block_rows)
     given = (x_train, y_train, x_validation, y_validation, x_test, y_test)
     pairs = dict(zip(PARTS, zip(given[::2], given[1::2], strict=True), strict=True))
     for part, pair in pairs.items():
         _check_pair(part, *pair)
     found = {part: _shard(part, *pair) for part, pair in pairs.items() if pair[0] is not None}
     own = name or (Path(x_train).name if isinstance(x_train, str | os.PathLike) else "memory_map")
-    return _data([found.pop("train")], found, name=own, share=share, seed=seed, block_rows=block_rows)
+    whole = [found.pop("train")]
+    return _data(whole, found, name=own, targets=targets, share=share, seed=seed, block_rows=block_rows)
 
 
 def shards(
     folder: str | os.PathLike[str],
     *,
+    targets: str = "classes",
     share: float = 0.2,
     name: str | None = None,
     seed: int = 0,
@@ -98,6 +102,7 @@ def shards(
 
     Args:
         folder: where the files are.
+        targets: what y is, "classes" or "numbers".
         share: of the rows, what each part gets that is not there: above 0, and 0.25 at most.
         name: what to call the data set; default: the name of the folder.
         seed: fixes the split.
@@ -122,7 +127,9 @@ def shards(
     path = Path(folder).expanduser()
     found = files.folder(path)
     own = name or path.name
-    return _data(found.train, found.held, name=own, share=share, seed=seed, block_rows=block_rows)
+    return _data(
+        found.train, found.held, name=own, targets=targets, share=share, seed=seed, block_rows=block_rows
+    )
 
 
 def _check_pair(part: str, x: ArrayOrPath | None, y: ArrayOrPath | None) -> None:
@@ -149,6 +156,7 @@ def _data(
     held: Mapping[str, Shard],
     *,
     name: str,
+    targets: str,
     share: float,
     seed: int,
     block_rows: int | None,
@@ -156,19 +164,28 @@ def _data(
     check_block_rows(block_rows)
     own = check_share(share)
     for shard in (*train, *held.values()):
-        checks.check_labels(shard.y)
+        checks.check_targets(shard.y, targets)
         checks.check_real(shard.x)
         checks.check_same_rows(shard.x, shard.y)
         checks.check_same_features({"train": train[0].x, "own": shard.x})
+        checks.check_same_numbers({"train": train[0].y, "own": shard.y})
     _check_same_type([shard.x for shard in train])
     rows, features = sum(len(shard.y.values) for shard in train), train[0].x.values.shape[1:]
     if block_rows is None and rows * row_bytes(features) <= SMALL_BYTES:
-        return _loaded(train, held, name=name, seed=seed, share=own)
-    return _read_in_blocks(train, held, name=name, seed=seed, share=own, block_rows=block_rows)
+        return _loaded(train, held, name=name, targets=targets, seed=seed, share=own)
+    return _read_in_blocks(
+        train, held, name=name, targets=targets, seed=seed, share=own, block_rows=block_rows
+    )
 
 
 def _loaded(
-    train: Sequence[Shard], held: Mapping[str, Shard], *, name: str, seed: int, share: Fraction
+    train: Sequence[Shard],
+    held: Mapping[str, Shard],
+    *,
+    name: str,
+    targets: str,
+    seed: int,
+    share: Fraction,
 ) -> Data:
     """All of it in memory."""
     check_all_finite(train)
@@ -178,7 +195,7 @@ def _loaded(
         for part, shard in whole.items()
         for axis, values in zip("xy", shard, strict=True)
     }
-    return assemble(given, name=name, seed=seed, share=share)
+    return assemble(given, name=name, targets=targets, seed=seed, share=share)
 
 
 def _read_in_blocks(
@@ -186,26 +203,29 @@ def _read_in_blocks(
     held: Mapping[str, Shard],
     *,
     name: str,
+    targets: str,
     seed: int,
     share: Fraction,
     block_rows: int | None,
 ) -> Data:
     """The training part where it is, the others in memory."""
-    labels = Named(_title("y", train, name), np.concatenate([shard.y.values for shard in train]))
-    classes = checks.count_classes({"train": labels, **{part: shard.y for part, shard in held.items()}})
-    whole = labels.values.astype(np.int32)
+    given = Named(_title("y", train, name), np.concatenate([shard.y.values for shard in train]))
+    ys = {"train": given, **{part: shard.y for part, shard in held.items()}}
+    classes = checks.count_classes(ys) if targets == "classes" else None
+    dtype = checks.target_dtype(targets)
+    whole = given.values.astype(dtype)
     missing = [part for part in PARTS[1:] if part not in held]
-    chosen = split(whole, divided(missing, share), seed=seed) if missing else {}
+    chosen = split(checks.strata(whole), divided(missing, share), seed=seed) if missing else {}
     blocks = FileBlocks(train, whole, chosen.pop("train", None), block_rows=block_rows)
-    parts = {part: _part(shard) for part, shard in held.items()}
+    parts = {part: _part(shard, dtype) for part, shard in held.items()}
     parts |= {part: Part(_split_off(train, own), whole[own]) for part, own in chosen.items()}
     return Data(name=name, train=blocks, validation=parts["validation"], test=parts["test"], classes=classes)
 
 
-def _part(shard: Shard) -> Part:
+def _part(shard: Shard, dtype: npt.DTypeLike) -> Part:
     x = named(shard.x.title, np.array(shard.x.values))
     checks.check_finite(x)
-    return Part(x.values, shard.y.values.astype(np.int32))
+    return Part(x.values, shard.y.values.astype(dtype))
 
 
 def _split_off(train: Sequence[Shard], own: Int[np.ndarray, " rows"]) -> npt.NDArray:

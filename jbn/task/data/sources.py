@@ -214,7 +214,7 @@ def load(
     if name.lower().endswith(".npz"):
         return npz(name, targets=targets or "classes", seed=seed)
     if (path := Path(name).expanduser()).is_dir():
-        return shards(path, seed=seed)
+        return shards(path, targets=targets or "classes", seed=seed)
     raise InputError(_unknown(name))
 
 

@@ -29,6 +29,7 @@ def stream(
     y_validation: npt.ArrayLike,
     x_test: npt.ArrayLike | None = None,
     y_test: npt.ArrayLike | None = None,
+    targets: str = "classes",
     rows: int | None = None,
     classes: int | None = None,
     normalizer: Normalizer | None = None,
@@ -37,25 +38,27 @@ def stream(
     seed: int = 0,
     block_rows: int | None = None,
 ) -> Data:
-    """Data whose training part comes from an iterator of batches `(features, labels)` of any number of rows.
+    """Data whose training part comes from an iterator of batches `(features, targets)` of any number of rows.
 
     Batches are gathered into blocks, 64 MB as float32 each, and trained on while the next block is read. What must
-    be known of all rows (how many, their classes, the statistics that features are normalised with) is found in
-    one pass over epoch 0, as far as it is not given.
+    be known of all rows (how many, their classes, the statistics that features and numbers are normalised with) is
+    found in one pass over epoch 0, as far as it is not given.
 
     Args:
         source: `factory(epoch, seed)`, which returns the iterator of an epoch: epochs count from 0, and `seed` is a
             whole number below 2^31 that follows from the sweep's key and the seed index. Or something that can be
             iterated over again and again, such as a list of batches or a grain DataLoader. Or a single iterator:
-            it goes on from epoch to epoch, needs `rows` and `classes`, cannot be read twice, and so neither
-            serves several seeds nor lets a run resume.
+            it goes on from epoch to epoch, needs `rows` and `classes` (unless targets are numbers), cannot be read
+            twice, and so neither serves several seeds nor lets a run resume.
         x_validation: features of the validation part, `[rows, ...features]`; it is held in memory.
-        y_validation: its labels, `[rows]`.
+        y_validation: its targets, `[rows]`, or `[rows, numbers]`.
         x_test: features of the test part; by default half of the rows of the validation part are.
-        y_test: its labels.
+        y_test: its targets.
+        targets: "classes", or "numbers": any finite ones, for regression.
         rows: an epoch is so many rows; default: as many as come. Needed where the iterators have no end.
         classes: labels are 0 to `classes` - 1.
-        normalizer: e.g. `jbn.nn.normalizer.fit_stream(...)`; without it a single iterator's first block is fitted.
+        normalizer: of the features, e.g. `jbn.nn.normalizer.fit_stream(...)`; without it, and always for numbers,
+            a single iterator's first block is fitted.
         shuffle: shuffle the rows within every block; where False, the order is that of the iterator.
         name: what to call the data set.
         seed: fixes the split.
@@ -79,12 +82,15 @@ def stream(
     check_block_rows(block_rows)
     _check_whole("rows", rows, 1)
     _check_whole("classes", classes, 2)
-    held = _held({"validation": (x_validation, y_validation), "test": (x_test, y_test)}, seed)
-    opened = _Source(source, name, Kind(held["validation"].x.shape[1:], classes=classes))
+    _check_no_classes(checks.check_kind(targets), classes)
+    held = _held({"validation": (x_validation, y_validation), "test": (x_test, y_test)}, targets, seed)
+    numbers = held["validation"].y.shape[1:] if targets == "numbers" else None
+    opened = _Source(source, name, Kind(held["validation"].x.shape[1:], classes=classes, numbers=numbers))
     if opened.once:
-        _check_once(rows, classes, name)
+        _check_once(rows, opened.kind, name)
     found = _found(opened, rows, normalizer, block_rows)
-    _check_known(held, found.classes, name)
+    if found.classes is not None:
+        _check_known(held, found.classes, name)
     blocks = IteratorBlocks(opened, found, shuffle=shuffle, block_rows=block_rows)
     return Data(name, blocks, held["validation"], held["test"], found.classes)
 
@@ -93,10 +99,12 @@ class IteratorBlocks(Blocks):
     """Rows of an iterator an epoch, in its order."""
 
     def __init__(self, source: "_Source", found: "_Found", *, shuffle: bool, block_rows: int | None):
-        features = source.kind.features
-        super().__init__(found.rows, features, block_rows=block_rows, shuffle=shuffle, once=source.once)
+        features, numbers = source.kind.features, source.kind.numbers
+        super().__init__(
+            found.rows, features, block_rows=block_rows, shuffle=shuffle, once=source.once, numbers=numbers
+        )
         source.kind = source.kind._replace(classes=found.classes)
-        self._source, self.normalizer = source, found.normalizer
+        self._source, self.normalizer, self.unit = source, found.normalizer, found.unit
 
     def read(self, epoch: int, seed: int) -> Generator[Stretch, None, None]:
         """The blocks of an epoch; what the iterator has beyond its rows is not read."""
@@ -149,11 +157,12 @@ class _Source:
 
 
 class _Found(NamedTuple):
-    """What must be known beforehand."""
+    """What must be known beforehand: of the targets the number of classes, or the statistics of numbers."""
 
     rows: int
-    classes: int
+    classes: int | None
     normalizer: Normalizer
+    unit: Normalizer | None
 
 
 def _found(
@@ -161,23 +170,31 @@ def _found(
 ) -> _Found:
     """What was given, and what one pass over epoch 0 finds; of a single iterator its first block is read."""
     classes, piece = source.kind.classes, block_rows or default_rows(source.kind.features)
-    if rows is not None and classes is not None:
-        if normalizer is not None:
-            return _Found(rows, classes, normalizer)
-        if source.once:
-            return _Found(rows, classes, _of_first_block(source, min(rows, piece)))
-    labels = np.zeros(0, np.int32)
+    if rows is not None and classes is not None and normalizer is not None:
+        return _Found(rows, classes, normalizer, None)
+    if rows is not None and source.once:
+        x, y = _first_block(source, min(rows, piece))
+        return _Found(rows, classes, normalizer or normalizers.fit(x), _unit(source.kind, y))
     with source.opened(0, 0) as batches:
+        seen: list[npt.NDArray] = []
+        fitted = normalizers.fit_stream(_noted(_pieces(batches, piece, rows), seen))
+        y = np.concatenate(seen)
+        if source.kind.numbers is None and classes is None:
+            classes = checks.count_classes({"train": Named(f"the labels of {source.name!r}", y)})
+        return _Found(batches.rows, classes, normalizer or fitted, _unit(source.kind, y))
 
-        def noted() -> Iterator[npt.NDArray]:
-            nonlocal labels
-            for x, y in _pieces(batches, piece, rows):
-                labels = np.union1d(labels, y)
-                yield x
 
-        fitted = normalizers.fit_stream(noted())
-        known = Named(f"the labels of {source.name!r}", labels)
-        return _Found(batches.rows, classes or checks.count_classes({"train": known}), normalizer or fitted)
+def _unit(kind: Kind, y: npt.NDArray) -> Normalizer | None:
+    return None if kind.numbers is None else normalizers.fit(y)
+
+
+def _noted(
+    pieces: Iterator[tuple[npt.NDArray, npt.NDArray]], seen: list[npt.NDArray]
+) -> Iterator[npt.NDArray]:
+    """The features; of the targets what is needed afterwards: all numbers, but every class only once a piece."""
+    for x, y in pieces:
+        seen.append(np.unique(y) if y.dtype == np.int32 else y)
+        yield x
 
 
 def _pieces(batches: Batches, piece: int, rows: int | None) -> Iterator[tuple[npt.NDArray, npt.NDArray]]:
@@ -192,13 +209,14 @@ def _pieces(batches: Batches, piece: int, rows: int | None) -> Iterator[tuple[np
             raise _ended(batches, rows or 1, batches.rows)
 
 
-def _of_first_block(source: _Source, rows: int) -> Normalizer:
+def _first_block(source: _Source, rows: int) -> tuple[npt.NDArray, npt.NDArray]:
+    """It is there to be read all the same."""
     with source.opened(0, 0) as batches:
         x, y = batches.take(rows)
         if len(y) < rows:
             raise _ended(batches, rows, len(y))
         batches.put_back(x, y)
-    return normalizers.fit(x)
+    return x, y
 
 
 def _ended(batches: Batches, rows: int, came: int, where: str = "") -> InputError:
@@ -228,28 +246,31 @@ def _factory(source: Any) -> Factory:
     return source
 
 
-def _held(given: Mapping[str, tuple[Any, Any]], seed: int) -> dict[str, Part]:
+def _held(given: Mapping[str, tuple[Any, Any]], targets: str, seed: int) -> dict[str, Part]:
     """The validation and the test part; if there is no test part, half of the rows of the other become it."""
-    parts = {part: _part(part, x, y) for part, (x, y) in given.items() if not (x is None and y is None)}
+    parts = {
+        part: _part(part, x, y, targets) for part, (x, y) in given.items() if not (x is None and y is None)
+    }
     if "validation" not in parts:
         raise InputError("x_validation and y_validation must be there, but are None; give rows to compare on")
     x, y = parts["validation"]
     if "test" not in parts:
-        numbered = np.unique(y, return_inverse=True)[1]
+        numbered = np.unique(checks.strata(y), return_inverse=True)[1]
         chosen = split(numbered, {"validation": 1, "test": 1}, seed=seed, purpose="test")
         parts = {part: Part(x[rows], y[rows]) for part, rows in chosen.items()}
     checks.check_same_features({"train": named("x_validation", x), "test": named("x_test", parts["test"].x)})
+    checks.check_same_numbers({"train": named("y_validation", y), "test": named("y_test", parts["test"].y)})
     return parts
 
 
-def _part(part: str, x: Any, y: Any) -> Part:
+def _part(part: str, x: Any, y: Any, targets: str) -> Part:
     if x is None or y is None:
         raise InputError(f"x_{part} and y_{part} must come together, but only one of them came; give both")
-    features, labels = named(f"x_{part}", x), named(f"y_{part}", y)
-    checks.check_labels(labels)
+    features, own = named(f"x_{part}", x), named(f"y_{part}", y)
+    checks.check_targets(own, targets)
     checks.check_features(features)
-    checks.check_same_rows(features, labels)
-    return Part(features.values, labels.values.astype(np.int32))
+    checks.check_same_rows(features, own)
+    return Part(features.values, own.values.astype(checks.target_dtype(targets)))
 
 
 def _check_known(held: Mapping[str, Part], classes: int, name: str) -> None:
@@ -257,11 +278,17 @@ def _check_known(held: Mapping[str, Part], classes: int, name: str) -> None:
     checks.count_classes({"train": known, **{p: Named(f"y_{p}", part.y) for p, part in held.items()}})
 
 
-def _check_once(rows: int | None, classes: int | None, name: str) -> None:
-    if rows is None or classes is None:
+def _check_no_classes(targets: str, classes: int | None) -> None:
+    if targets == "numbers" and classes is not None:
+        raise InputError(f"numbers must have no classes, but classes={classes} came; leave one of them out")
+
+
+def _check_once(rows: int | None, kind: Kind, name: str) -> None:
+    if rows is None or (kind.numbers is None and kind.classes is None):
+        needed = "rows (of an epoch)" + (" and classes" if kind.numbers is None else "")
         raise InputError(
-            "a single iterator must come with rows (of an epoch) and classes, as it cannot be read twice; give "
-            "both, or a factory(epoch, seed) that makes iterators"
+            f"a single iterator must come with {needed}, as it cannot be read twice; give what is missing, or a "
+            f"factory(epoch, seed) that makes iterators"
         )
     warnings.warn(
         f"{name!r} comes from a single iterator, which cannot be read again: a run on it cannot resume; "

@@ -300,3 +300,45 @@ class TestRefused:
         refused(of(x_test=X[:4, :2]), "x_test must have the features of x_validation")
         refused(of(x_validation=with_nan(0, 0)[:12]), "x_validation has a nan in row 0, column 0")
         refused(of(y_validation=Y[:11]), "x_validation and y_validation must have the same number of rows")
+
+
+class TestNumbers:
+    Z = X[:, 0].astype(float) * 3 + 1e5
+
+    def of(self, source=None, **more):
+        given = {
+            **HELD,
+            "y_validation": np.arange(len(HELD["y_validation"])) / 2,
+            "targets": "numbers",
+            **more,
+        }
+        given["y_test"] = given.get("y_test") if "y_test" in more else np.arange(len(HELD["y_test"])) / 2
+        return stream(source or batches(y=self.Z), **given)
+
+    @pytest.mark.parametrize("known", [{}, {"rows": len(X)}])
+    def test_their_statistics_are_those_of_all_rows(self, known):
+        own = self.of(block_rows=7, **known).train
+        np.testing.assert_allclose(own.unit.mean, [self.Z.mean()], rtol=1e-12)
+        np.testing.assert_allclose(own.unit.factor, [1 / self.Z.std()], rtol=1e-9)
+
+    def test_they_come_as_they_are(self):
+        stretches = list(self.of(block_rows=7).train.read(0, 0))
+        y = np.concatenate([stretch.y[stretch.place] for stretch in stretches])
+        assert y.dtype == np.float64
+        np.testing.assert_array_equal(y, self.Z)
+
+    def test_refused(self):
+        refused(lambda: self.of(classes=3), "numbers must have no classes, but classes=3 came")
+        refused(lambda: self.of(targets="text"), 'targets must be "classes" or "numbers"')
+        refused(lambda: self.of(iter(batches(y=self.Z))), "must come with rows (of an epoch), as")
+        refused(
+            lambda: self.of(batches(y=self.Z[:, None])),
+            "the targets of batch 0 of epoch 0 of 'stream' must have rows of the shape of those of y_validation, []",
+            "but have [1]",
+        )
+        wrong = np.where(np.arange(len(X)) == len(X) - 1, np.nan, self.Z)
+        refused(lambda: self.of(batches(y=wrong)), "must be finite, but has nan in row")
+        refused(
+            lambda: self.of(y_test=np.zeros((len(HELD["x_test"]), 2))),
+            "y_test must have the numbers of y_validation",
+        )
