@@ -12,7 +12,7 @@ import pytest
 _NUMERICAL = ["jbn.nn", "jbn.engine", "jbn.policies"]
 _NUMERICAL += [f"jbn.task.{name}" for name in ("losses", "member", "optimizers", "packing", "probe")]
 _NUMERICAL += ["jbn.task.streams", "jbn.task.schedules", "jbn.task.transforms"]
-_NUMERICAL += [f"jbn.interop.{name}" for name in ("convolution", "functions", "layers")]
+_NUMERICAL += [f"jbn.interop.{name}" for name in ("convolution", "functions", "layers", "products")]
 jaxtyping.install_import_hook(_NUMERICAL, "beartype.beartype")
 
 from jbn.engine.room import forget  # noqa: E402 (after the hook)

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Bool, Float, PRNGKeyArray
+from jaxtyping import Array, ArrayLike, Bool, Float, Inexact, PRNGKeyArray
 
 from jbn.errors import InputError
 from jbn.nn import batch_norm, counter
@@ -15,7 +15,7 @@ from jbn.nn.batch_norm import BatchNormParams, BatchNormStats
 
 FLAX_DROPOUT = "{flax} takes no traced rate; use {ours} in its place, which has the same arguments"
 
-Statistics = tuple[Float[Array, "*channels"], Float[Array, "*channels"]]
+Statistics = tuple[Inexact[Array, "*channels"], Float[Array, "*channels"]]
 
 
 def dropped(
@@ -41,16 +41,16 @@ def dropped(
     return jnp.where(draws >= rate, x / jnp.where(remaining > 0, remaining, 1), 0)
 
 
-def check_real(x: Array) -> None:
-    """Batch norm is one of real numbers here."""
-    if not jnp.issubdtype(x.dtype, jnp.floating):
+def check_inexact(x: Array) -> None:
+    """Batch norm is one of floating-point numbers, real or complex."""
+    if not jnp.issubdtype(x.dtype, jnp.inexact):
         raise InputError(f"batch norm takes floating-point numbers, but got {x.dtype}; convert them first")
 
 
 def normalized(
-    x: Float[Array, "..."],
-    scale: Float[Array, "*channels"] | None,
-    bias: Float[Array, "*channels"] | None,
+    x: Inexact[Array, "..."],
+    scale: Inexact[Array, "*channels"] | None,
+    bias: Inexact[Array, "*channels"] | None,
     stats: Statistics,
     *,
     running: bool,
@@ -61,11 +61,13 @@ def normalized(
     axis_name: Any,
     groups: Any,
     dtype: Any,
-) -> tuple[Float[Array, "..."], Statistics]:
+) -> tuple[Inexact[Array, "..."], Statistics]:
     """Batch norm as flax defines it: the running statistics are an uncorrected average of biased variances.
 
+    Complex numbers have a complex mean, also a running one, and a real variance, `mean(|x - mu|^2)`.
+
     Args:
-        x: the batch.
+        x: the batch, real or complex.
         scale: one entry a channel, or None.
         bias: one entry a channel, or None.
         stats: running mean and variance.
@@ -84,14 +86,13 @@ def normalized(
     result = dtype or jnp.result_type(*(own for own in (x, scale, bias) if own is not None))
     x = x.astype(jnp.promote_types(jnp.promote_types(x.dtype, dtype or x.dtype), jnp.float32))
     params = _params(scale, bias, stats[0].shape, x.dtype)
-    mean, var = (own.astype(x.dtype) for own in stats)
+    mean, var = stats[0].astype(x.dtype), stats[1].astype(jnp.finfo(x.dtype).dtype)
     moved = mean, var
     if running:
-        own = BatchNormStats(mean, var, jnp.zeros((), x.dtype))
-        y = batch_norm.infer(params, own, x, epsilon=epsilon, channel_axis=channels)
-    elif groups is None and _several(x, channels) and (rows := _of_rows(mask, x, channels)) is not _NOT_ROWS:
+        y = _standard(params, x, mean, var, epsilon, channels)
+    elif groups is None and _plain(x, channels) and (rows := _of_rows(mask, x, channels)) is not _NOT_ROWS:
         y, after = batch_norm.train(
-            params,
+            None if params is None else BatchNormParams(*params),
             BatchNormStats(mean, var, _count(momentum, x.dtype)),
             x,
             momentum=momentum,
@@ -103,19 +104,40 @@ def normalized(
         moved = after.mean, after.var
     else:
         center, spread = _statistics(x, channels, mask, axis_name, groups)
-        y = batch_norm.normalize(params, x, center, spread, epsilon=epsilon, channel_axis=channels)
+        y = _standard(params, x, center, spread, epsilon, channels)
         moved = _average(momentum, mean, center), _average(momentum, var, spread)
-    return y.astype(result), (moved[0].astype(stats[0].dtype), moved[1].astype(stats[1].dtype))
+    kept = jnp.promote_types(stats[0].dtype, x.dtype) if jnp.iscomplexobj(x) else stats[0].dtype
+    return y.astype(result), (moved[0].astype(kept), moved[1].astype(stats[1].dtype))
+
+
+def _standard(
+    params: tuple[Array, Array] | None,
+    x: Array,
+    mean: Array,
+    var: Array,
+    epsilon: ArrayLike,
+    channels: tuple[int, ...],
+) -> Array:
+    """`scale * (x - mean) / sqrt(var + epsilon) + bias`."""
+    if not jnp.iscomplexobj(x):
+        own = None if params is None else BatchNormParams(*params)
+        return batch_norm.normalize(own, x, mean, var, epsilon=epsilon, channel_axis=channels)
+    scale, bias = (jnp.ones_like(mean), jnp.zeros_like(mean)) if params is None else params
+    reduced = tuple(axis for axis in range(x.ndim) if axis not in channels)
+    mean, factor, bias = (
+        jax.lax.expand_dims(own, reduced) for own in (mean, scale / jnp.sqrt(var + epsilon), bias)
+    )
+    return (x - mean) * factor + bias
 
 
 def _params(
     scale: Array | None, bias: Array | None, shape: tuple[int, ...], dtype: Any
-) -> BatchNormParams | None:
+) -> tuple[Array, Array] | None:
     if scale is None and bias is None:
         return None
     scale = jnp.ones(shape) if scale is None else scale
     bias = jnp.zeros(shape) if bias is None else bias
-    return BatchNormParams(scale.astype(dtype), bias.astype(dtype))
+    return scale.astype(dtype), bias.astype(dtype)
 
 
 def _count(momentum: ArrayLike, dtype: Any) -> Array:
@@ -129,9 +151,10 @@ def _average(momentum: ArrayLike, old: Array, new: Array) -> Array:
     return jnp.asarray(momentum * old + (1 - momentum) * new)
 
 
-def _several(x: Array, channels: tuple[int, ...]) -> bool:
-    """Whether a channel has more than one value."""
-    return math.prod(size for axis, size in enumerate(x.shape) if axis not in channels) > 1
+def _plain(x: Array, channels: tuple[int, ...]) -> bool:
+    """Whether values are real, and a channel has more than one of them."""
+    values = math.prod(size for axis, size in enumerate(x.shape) if axis not in channels)
+    return values > 1 and not jnp.iscomplexobj(x)
 
 
 _NOT_ROWS = object()
@@ -159,10 +182,12 @@ def _statistics(
         counts = (
             jnp.ones(x.shape, bool) if mask is None else jnp.broadcast_to(jnp.asarray(mask, bool), x.shape)
         )
-        sums = jnp.sum(jnp.where(counts, values, 0), reduced), jnp.sum(counts, reduced, dtype=x.dtype)
+        counted = jnp.sum(counts, reduced, dtype=jnp.finfo(x.dtype).dtype)
+        sums = jnp.sum(jnp.where(counts, values, 0), reduced), counted
         if axis_name is not None:
             sums = jax.lax.psum(sums, axis_name, axis_index_groups=groups)
         return sums[0] / jnp.maximum(sums[1], 1)
 
     center = mean(x)
-    return center, mean((x - jax.lax.expand_dims(center, reduced)) ** 2)
+    deviation = x - jax.lax.expand_dims(center, reduced)
+    return center, mean(jnp.real(deviation * jnp.conj(deviation)))

@@ -11,7 +11,8 @@ from jaxtyping import Array, PRNGKeyArray, PyTree
 from jbn.errors import InputError
 from jbn.interop import adapter
 from jbn.interop.convolution import conv_general_dilated
-from jbn.interop.layers import FLAX_DROPOUT, check_real, dropped, normalized
+from jbn.interop.layers import FLAX_DROPOUT, check_inexact, dropped, normalized
+from jbn.interop.products import dot_general
 from jbn.nn.model import Hyper, Model
 
 _PROVIDED = ("rngs", "features", "outputs")
@@ -93,7 +94,14 @@ class _Nnx(adapter.Adapter):
                 raise InputError(FLAX_DROPOUT.format(flax="flax.nnx.Dropout", ours="jbn.nnx.Dropout"))
             if isinstance(part, nnx.Conv) and part.conv_general_dilated is jax.lax.conv_general_dilated:
                 part.conv_general_dilated = conv_general_dilated
+            elif isinstance(part, nnx.Linear | nnx.LinearGeneral) and _by_default(part):
+                part.dot_general = dot_general
         return module
+
+
+def _by_default(layer: Any) -> bool:
+    """Whether a dense layer was not told what to multiply with."""
+    return layer.dot_general in (None, jax.lax.dot_general) and not getattr(layer, "dot_general_cls", None)
 
 
 def _is_statistic(path: Any, value: Any) -> bool:
@@ -152,7 +160,7 @@ class BatchNorm(nnx.BatchNorm):
         self, x: Array, use_running_average: bool | None = None, *, mask: Array | None = None
     ) -> Array:
         """Normalises with the statistics of the batch, or with the running ones."""
-        check_real(x)
+        check_inexact(x)
         running = self.use_running_average if use_running_average is None else use_running_average
         if running is None:
             raise InputError(
@@ -178,7 +186,8 @@ class BatchNorm(nnx.BatchNorm):
             running=running,
         )
         if not running:
-            self.mean[...], self.var[...] = statistics
+            self.mean.set_value(statistics[0])  # complex numbers do not fit into a real mean
+            self.var[...] = statistics[1]
         return y
 
 

@@ -29,7 +29,9 @@ def write(name, result):
 
 def _processor():
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
+        lines = Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines()
+        known = {key.strip(): value.strip() for key, value in (line.split(":", 1) for line in lines)}
+        vectors = "AVX-512" if "avx512f" in known["flags"].split() else "AVX2"
+        return f"{known['model name']}, family {known['cpu family']}, model {known['model']}, {vectors}"
+    except (OSError, KeyError, ValueError):
         return platform.processor()

@@ -19,6 +19,7 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 from numpy.testing import assert_allclose, assert_array_equal
 
+from jbn.interop import linen
 from jbn.nn import batch_norm
 from jbn.nn.batch_norm import BatchNormParams, BatchNormStats
 from jbn.nn.moments import Moments
@@ -376,3 +377,25 @@ def test_explicit_axes_do_not_take_a_batch_that_is_still_whole(mesh):
     explicit = jax.make_mesh((DEVICES,), ("device",))
     with pytest.raises(ValueError, match="does not match the specs of the input"):
         jax.jit(sharded(explicit, True))(*example())
+
+
+def test_the_layer_in_place_of_flaxs_pools_groups_of_devices(mesh):
+    """As flax's does, which `axis_index_groups` is an argument of."""
+    groups, x = [[0, 1, 2, 3], [4, 5, 6, 7]], example()[1]
+    layer = linen.BatchNorm(
+        use_running_average=False, momentum=0.0, axis_name="device", axis_index_groups=groups
+    )
+    variables = layer.init(jax.random.key(0), x[:2])
+
+    def own(x):
+        y, updated = layer.apply(variables, x, mutable=["batch_stats"])
+        return y, updated["batch_stats"]["mean"][None]
+
+    rows = P("device")
+    # JAX has no rule for groups where it checks which values vary
+    mapped = jax.shard_map(own, mesh=mesh, in_specs=rows, out_specs=(rows, rows), check_vma=False)
+    y, means = jax.device_get(mapped(x))
+    for group, half in zip(groups, np.split(np.asarray(x), 2), strict=True):
+        assert_allclose(means[group], np.broadcast_to(half.mean(0), (4, CHANNELS)), rtol=1e-6)
+        expected = (half - half.mean(0)) / np.sqrt(half.var(0) + 1e-5)
+        assert_allclose(np.split(y, 2)[group[0] // 4], expected, rtol=1e-5, atol=1e-6)
