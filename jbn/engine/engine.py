@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from jaxtyping import PRNGKeyArray, PyTree
 
-from jbn.engine.arithmetic import member_shapes
+from jbn.engine.arithmetic import arithmetic, member_shapes
 from jbn.engine.layout import Chunk, halves, lay_out
 from jbn.engine.memory import must_wait
 from jbn.engine.plan import Plan
@@ -69,6 +69,17 @@ class Engine:
     def run_seconds(self) -> float:
         """How long programs ran so far, all workers together."""
         return sum(self._run_seconds)
+
+    def working_bytes(self) -> int:
+        """What a worker needs while its program runs, besides arguments and results.
+
+        The programs of the chunk that needs most, by its shapes, are compiled for it; they are needed anyway.
+        """
+        chunk = max(self._chunks, key=lambda chunk: _activations(self._task, chunk))
+        if chunk.programs is None:
+            self._trainer.trace(chunk)
+        assert chunk.programs is not None
+        return max(chunk.programs.train.working_bytes, chunk.programs.evaluate.working_bytes)
 
     def advance(self, epoch: int, alive: np.ndarray) -> Segment:
         """Trains every live member for one epoch and evaluates it: one of `segments`."""
@@ -205,6 +216,14 @@ class Engine:
         sizes = {name: int(part.traced[name][slot]) for name in part.structure.padded}
         exact = member_shapes(self._task, part.structure.sized(sizes))
         return jax.tree.map(_corner, own, (exact.params, exact.stats))
+
+
+def _activations(task: Task, chunk: Chunk) -> float:
+    """What the largest part of a chunk puts out, for a row of data times the rows of a batch and one more."""
+    return max(
+        arithmetic(task, part.structure).activations * (1 + dict(part.structure.values)["batch_size"])
+        for part in chunk.parts
+    )
 
 
 def _turns(chunks: Sequence[Chunk], alive: np.ndarray, segment: int, block: int = 0) -> list[Turn]:

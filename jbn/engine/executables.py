@@ -40,6 +40,13 @@ class Executable:
         """Whether it is."""
         return self._compiled is not None
 
+    @property
+    def working_bytes(self) -> int:
+        """What the program needs while it runs, besides arguments and results; 0 where the device does not tell."""
+        self.compile()
+        found = self._compiled.memory_analysis()
+        return 0 if found is None else int(found.temp_size_in_bytes)
+
     def compile(self) -> None:
         """Compiles the program if it is not yet."""
         with self._lock:

@@ -8,7 +8,6 @@ import numpy as np
 from jbn.engine.arithmetic import arithmetic
 from jbn.engine.cohorts import Cohort
 from jbn.engine.cost import compile_seconds, epoch_seconds, rates
-from jbn.engine.memory import peak_bytes
 from jbn.engine.plan import Plan
 from jbn.engine.workers import Workers
 from jbn.task.hyper import Structure
@@ -65,6 +64,7 @@ def forecast(
     workers: Workers,
     epochs: int,
     seeds: int,
+    peak: int,
 ) -> Forecast:
     """The forecast of a plan; nothing is compiled for it.
 
@@ -75,6 +75,7 @@ def forecast(
         workers: who share the running, and on which kind of device.
         epochs: for how long.
         seeds: seed indices of every configuration.
+        peak: bytes that the process is expected to have at its peak.
     """
     own = rates(workers.platform)
     cohorts = [
@@ -98,7 +99,7 @@ def forecast(
         compile_seconds=compile_seconds(task, plan.programs, own),
         run_seconds=sum(cohort.run_seconds for cohort in found),
         workers=workers.count,
-        peak_bytes=peak_bytes(task, plan, seeds=seeds, workers=workers.count),
+        peak_bytes=peak,
     )
 
 

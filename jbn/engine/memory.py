@@ -1,10 +1,14 @@
-"""How much memory a sweep takes, from shapes alone, and how much there is."""
+"""How much memory a sweep takes, from shapes and the compiled programs, and how much there is."""
 
+import gc
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
+
 from jbn.engine.arithmetic import arithmetic
+from jbn.engine.cohorts import Cohort
 from jbn.engine.feed import HELD
 from jbn.engine.plan import Plan
 from jbn.errors import InputError
@@ -30,7 +34,19 @@ def population_bytes(task: Task, plan: Plan, *, seeds: int, workers: int) -> int
 
 
 def peak_bytes(task: Task, plan: Plan, *, seeds: int, workers: int) -> int:
-    """What the process will have at its peak: what it has now, the population, data, programs and their work."""
+    """What the process will have at its peak, without what programs need while they run.
+
+    That is what it has now, the population, data and compiled programs.
+
+    Args:
+        task: what is trained.
+        plan: how it is laid out.
+        seeds: members of every configuration.
+        workers: who train side by side.
+    """
+    own = task.arrays()
+    jax.block_until_ready((own.train, own.validation))
+    gc.collect()  # JAX lets go of the copies that rows were read from, which is seldom else
     shapes = [[arithmetic(task, cohort.structure) for cohort in cohorts] for cohorts in plan.programs]
     programs = _COMPILER_BYTES + _PROGRAM_BYTES * sum(one.products for own in shapes for one in own)
     data = _data_bytes(task, seeds, workers)
@@ -38,8 +54,22 @@ def peak_bytes(task: Task, plan: Plan, *, seeds: int, workers: int) -> int:
     return round(resident_bytes() + population + data + programs)
 
 
+def rough_working_bytes(task: Task, plan: Plan) -> int:
+    """About what a worker needs while its program runs: the results of all products, for all rows it looks at."""
+    rows = task.arrays().validation.y.shape[0]
+    return max(
+        round(4 * arithmetic(task, cohort.structure).activations * max(rows, _batch_size(cohort)))
+        for program in plan.programs
+        for cohort in program
+    )
+
+
+def _batch_size(cohort: Cohort) -> int:
+    return int(dict(cohort.structure.values)["batch_size"])
+
+
 def _data_bytes(task: Task, seeds: int, workers: int) -> int:
-    """The training part: as it is, in an order a seed, and in that of the next epoch.
+    """The training part in an order a seed, and in that of the next epoch; as it is, it is there already.
 
     Of one that is read in blocks, those blocks that are in memory at a time, and one as it was read. Folds are made
     of the training and the validation part together, and each has its own copy of what it is validated on.
@@ -50,7 +80,7 @@ def _data_bytes(task: Task, seeds: int, workers: int) -> int:
     row = (own.train.x.nbytes + own.train.y.nbytes) // len(own.train.y)
     validations = len(own.folds) * len(task.data.validation.y)
     orders = (seeds + (workers > 1)) * task.data.rows
-    return row * (len(own.train.y) + validations + orders)
+    return row * (validations + orders)
 
 
 def must_wait(task: Task, plan: Plan, seeds: int, devices: Sequence[Any]) -> bool:

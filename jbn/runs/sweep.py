@@ -14,7 +14,13 @@ from jaxtyping import PRNGKeyArray
 from jbn.engine.cost import compile_seconds, rates
 from jbn.engine.engine import Engine
 from jbn.engine.forecast import Forecast, forecast
-from jbn.engine.memory import available_bytes, check_memory, peak_bytes, resident_bytes
+from jbn.engine.memory import (
+    available_bytes,
+    check_memory,
+    peak_bytes,
+    resident_bytes,
+    rough_working_bytes,
+)
 from jbn.engine.plan import MANY_PROGRAMS, Plan, plan
 from jbn.engine.trainer import Segment
 from jbn.engine.tune import tune
@@ -94,7 +100,8 @@ def sweep(
         policy: `policy(history, key) -> edits`, called after every segment; by default it only watches.
         out: a folder to record the sweep in; it must not hold one yet.
         workers: threads on a CPU; default: one a core.
-        on_plan: called once, before anything is compiled, with what the plan is expected to cost.
+        on_plan: called once, before training, with what the plan is expected to cost. The programs that need most
+            memory are compiled before.
         on_segment: called after every segment; where it returns True no other segment begins, and the sweep ends
             after those that have begun: where no policy decides between segments, parts of a sweep run ahead of
             others by about a second.
@@ -129,11 +136,13 @@ def sweep(
     with contextlib.ExitStack() as stack:
         crew = stack.enter_context(contextlib.closing(Workers(workers)))
         layout = plan(task, columns, platform=crew.platform, epochs=epochs, seeds=seeds)
-        _check_size(task, layout, columns.count, seeds, max_programs, crew)
+        _check_programs(task, layout, max_programs, crew)
         layout, trials = tune(task, columns, layout, workers=crew) if tuned else (layout, ())
+        engine = Engine(task, columns, layout, key=key, seeds=seeds, workers=crew)
+        peak = _expected_bytes(task, layout, columns.count, seeds, crew, engine, known=on_plan is not None)
         expected = None
         if on_plan is not None:
-            expected = forecast(task, columns, layout, workers=crew, epochs=epochs, seeds=seeds)
+            expected = forecast(task, columns, layout, workers=crew, epochs=epochs, seeds=seeds, peak=peak)
             on_plan(expected)
         more = {**(settings or {}), "tuning": [trial._asdict() for trial in trials]} if tuned else settings
         record = stack.enter_context(
@@ -141,7 +150,6 @@ def sweep(
                 out, task, columns, layout, epochs=epochs, seeds=seeds, folds=folds, key=key, settings=more
             )
         )
-        engine = Engine(task, columns, layout, key=key, seeds=seeds, workers=crew)
         loop = _Loop(engine, record, epochs, seeds, policy or watch, jax.random.fold_in(key, _POLICY), start)
         empty = empty_history(engine.members, task.problem.measured, task.judged_by)
         history = loop.run(empty, on_segment)
@@ -186,10 +194,8 @@ def _checked(task: Task, configs: Mapping[str, Any], epochs: int, seeds: int) ->
     return without_ignored(task.optimizers, columns)
 
 
-def _check_size(
-    task: Task, layout: Plan, count: int, seeds: int, max_programs: int | None, workers: Workers
-) -> None:
-    """Neither more programs than anybody would wait for, nor more members than memory holds."""
+def _check_programs(task: Task, layout: Plan, max_programs: int | None, workers: Workers) -> None:
+    """No more programs than anybody would wait for."""
     if max_programs is not None and len(layout.programs) > max_programs:
         seconds = compile_seconds(task, layout.programs, rates(workers.platform))
         raise InputError(
@@ -197,9 +203,31 @@ def _check_size(
             f"{seconds:.0f} s of compiling: vary fewer hyper-parameters that give arrays their shapes, or allow it "
             f"with max_programs=None (--yes on the command line)"
         )
-    if workers.platform == "cpu":
-        needed = peak_bytes(task, layout, seeds=seeds, workers=workers.count) - resident_bytes()
-        check_memory(needed, count, available_bytes())
+
+
+def _expected_bytes(
+    task: Task, layout: Plan, count: int, seeds: int, workers: Workers, engine: Engine, *, known: bool
+) -> int:
+    """What the process will have at its peak; no more members than memory holds.
+
+    What programs need while they run is known once they are compiled. For that the largest are compiled first where
+    somebody wants to know, or where a rough guess from shapes comes near to what there is.
+    """
+    resident, available = resident_bytes(), available_bytes()
+    base = peak_bytes(task, layout, seeds=seeds, workers=workers.count)
+
+    def total(working: int) -> int:
+        own = base + workers.count * working
+        if workers.platform == "cpu":
+            check_memory(own - resident, count, available)
+        return own
+
+    working = rough_working_bytes(task, layout)
+    near = available is not None and base + workers.count * working - resident > available / 2
+    if known or near:
+        total(0)
+        working = engine.working_bytes()
+    return total(working)
 
 
 class _Loop:

@@ -1,6 +1,9 @@
 """How much memory a sweep takes, and how it goes on where that is not there."""
 
+import json
 import logging
+import subprocess
+import sys
 
 import jax
 import numpy as np
@@ -200,6 +203,64 @@ def test_chunks_wait_on_the_host_where_an_accelerator_is_too_small(limit, waits)
     assert not memory.must_wait(TASK, LAYOUT, 1, jax.devices("cpu"))
 
 
+PEAK = """
+import json, resource, sys
+import jax, numpy as np
+import jbn
+
+kind = sys.argv[1]
+draws = np.random.default_rng(0)
+rows = 20_000
+x = draws.normal(size=(rows, *{"mlp": (600,), "cnn": (20, 20)}[kind])).astype(np.float32)
+y = np.arange(rows) % 3
+model = {"mlp": jbn.mlp(layers=1), "cnn": jbn.cnn(layers=1, channels=8)}[kind]
+task = jbn.Task(model=model, data=jbn.data.arrays(x, y))
+configs = jbn.search.Configs({"learning_rate": np.logspace(-3, -1, {"mlp": 64, "cnn": 2}[kind])})
+seen = []
+jbn.sweep(task, configs, epochs=2, key=jax.random.key(0), workers=2, on_plan=seen.append)
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+print(json.dumps([seen[0].peak_bytes, peak]))
+"""
+
+
+@pytest.mark.parametrize("kind", ["mlp", "cnn"])
+def test_the_expected_peak_is_that_of_the_process_within_15_percent(kind):
+    """Data and populations weigh most in the one, what evaluation needs in the other."""
+    done = subprocess.run(
+        [sys.executable, "-c", PEAK, kind], capture_output=True, text=True, check=True, timeout=300
+    )
+    expected, happened = json.loads(done.stdout.splitlines()[-1])
+    assert happened > 400e6
+    assert 0.85 < expected / happened < 1.15, (expected, happened)
+
+
+def test_programs_are_compiled_to_know_what_they_need_only_where_memory_is_near(monkeypatch):
+    """A rough guess from shapes is enough where it is far below what there is."""
+    asked = []
+    monkeypatch.setattr(Engine, "working_bytes", lambda self: asked.append(0) or 5_000_000)
+    monkeypatch.setattr("jbn.runs.sweep.available_bytes", lambda: 10**12)
+    jbn.sweep(TASK, CONFIGS, epochs=1, key=jax.random.key(0))
+    assert not asked
+    needed = memory.peak_bytes(TASK, LAYOUT, seeds=1, workers=1) - memory.resident_bytes()
+    monkeypatch.setattr("jbn.runs.sweep.available_bytes", lambda: int(1.5 * needed))
+    jbn.sweep(TASK, CONFIGS, epochs=1, key=jax.random.key(0), workers=1)
+    assert asked
+    monkeypatch.setattr(Engine, "working_bytes", lambda self: 10 * needed)
+    with pytest.raises(InputError, match="11 configurations need about"):
+        jbn.sweep(TASK, CONFIGS, epochs=1, key=jax.random.key(0), workers=1)
+
+
+def test_what_programs_need_is_read_off_the_compiled_ones(workers):
+    own = engine(workers)
+    found = own.working_bytes()
+    programs = [chunk.programs for chunk in own._chunks if chunk.programs is not None]
+    assert len(programs) == 1
+    assert found == max(programs[0].train.working_bytes, programs[0].evaluate.working_bytes) > 0
+    rough = memory.rough_working_bytes(TASK, LAYOUT)
+    rows, widest = len(TASK.data.validation.y), 16 + 16 + 10
+    assert rough == 4 * rows * widest
+
+
 def engine_of_blocks(workers, **options):
     own = TASK.data
     held = {
@@ -254,4 +315,6 @@ class TestBlocks:
         assert few == (3 * 2 + 1) * 50 * 100 * 4
         assert many == 2 * few
         rows, values = len(TASK.data.train.y), TASK.data.train.x[0].size + 1  # with the target
-        assert memory._data_bytes(TASK, seeds=2, workers=1) == (1 + 2) * rows * values * 4  # in memory
+        assert (
+            memory._data_bytes(TASK, seeds=2, workers=1) == 2 * rows * values * 4
+        )  # the orders of two seeds
