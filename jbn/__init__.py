@@ -19,8 +19,10 @@ from jbn.search import Space as Space
 from jbn.search import choice as choice
 from jbn.search import integers as integers
 from jbn.search import log_uniform as log_uniform
+from jbn.search import quantized as quantized
 from jbn.search import reverse_log_uniform as reverse_log_uniform
 from jbn.search import uniform as uniform
+from jbn.search import when as when
 from jbn.task import data as data
 from jbn.task.losses import loss as loss
 from jbn.task.metrics import metric as metric

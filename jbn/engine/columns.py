@@ -11,6 +11,7 @@ from jbn.errors import InputError
 from jbn.nn.model import HyperParameter
 from jbn.search import Configs
 from jbn.search import random as draw
+from jbn.search.conditions import missing
 from jbn.task.hyper import Structure
 from jbn.task.task import Task
 
@@ -56,7 +57,7 @@ class Column(NamedTuple):
 
 def columns_of(task: Task, configs: Mapping[str, np.ndarray], count: int) -> list[Column]:
     """Every hyper-parameter that programs are built for; `configs` has `count` rows."""
-    reference = _reference(configs)
+    reference = _reference(configs, task.defaults())
     return [
         _column(entry, configs, reference, task.defaults().get(name), count)
         for name, entry in task.hyperparameters.items()
@@ -69,16 +70,22 @@ def same(name: str, value: Any, count: int) -> Column:
     return Column(name, "compiled", [value] * count, [value] * REFERENCE, [value])
 
 
-def _reference(configs: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+def _reference(configs: Mapping[str, np.ndarray], defaults: Mapping[str, Any]) -> Mapping[str, np.ndarray]:
     """Configurations that stand for all: drawn from the space; where there is none, those given."""
     space = configs.space if isinstance(configs, Configs) else None
     drawn = {} if space is None else draw(space, REFERENCE, key=0)
     return {
         name: own[np.arange(REFERENCE) * len(own) // REFERENCE]
         if _dimension(name, configs) is None
-        else drawn[name]
+        else _with_default(drawn[name], defaults.get(name))
         for name, own in configs.items()
     }
+
+
+def _with_default(values: np.ndarray, default: Any) -> np.ndarray:
+    """What a condition switches off is trained with its default."""
+    off = missing(values)
+    return np.where(off, np.asarray(default), values) if off.any() else values
 
 
 def _column(
@@ -116,6 +123,8 @@ def _possible(dimension: Any, values: list[Any]) -> list[Any]:
     """The values that may occur, ascending."""
     if hasattr(dimension, "options"):
         return sorted(dimension.options)
+    if hasattr(dimension, "values"):
+        return [int(value) for value in dimension.values()]
     if hasattr(dimension, "low"):
         return list(range(int(dimension.low), int(dimension.high) + 1))
     return sorted(set(values))

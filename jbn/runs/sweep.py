@@ -33,7 +33,7 @@ from jbn.search import Configs
 from jbn.task.data import Blocks
 from jbn.task.data.folding import folded
 from jbn.task.objectives import Objective
-from jbn.task.optimizer_choice import without_ignored
+from jbn.task.optimizer_choice import with_defaults, without_ignored
 from jbn.task.task import Task
 
 
@@ -129,7 +129,7 @@ def sweep(
     given = task
     if folds != 1:
         task = dataclasses.replace(task, data=folded(task.data, folds))
-    columns = _checked(task, configs, epochs, seeds)
+    shown, columns = _checked(task, configs, epochs, seeds)
     task = task.settled(columns, epochs=epochs)
     each, seeds = seeds, seeds * folds
     start = time.perf_counter()
@@ -147,7 +147,7 @@ def sweep(
         more = {**(settings or {}), "tuning": [trial._asdict() for trial in trials]} if tuned else settings
         record = stack.enter_context(
             recorder(
-                out, task, columns, layout, epochs=epochs, seeds=seeds, folds=folds, key=key, settings=more
+                out, task, shown, layout, epochs=epochs, seeds=seeds, folds=folds, key=key, settings=more
             )
         )
         loop = _Loop(engine, record, epochs, seeds, policy or watch, jax.random.fold_in(key, _POLICY), start)
@@ -160,7 +160,7 @@ def sweep(
     interrupted = len(history.steps) < epochs and bool((history.status == STOPPED).any())
     return Result(
         given,
-        columns,
+        shown,
         history,
         seeds,
         engine.timings,
@@ -177,21 +177,23 @@ def sweep(
 _POLICY = 1 << 20  # far from any seed index: the policy's stream is none of a member's
 
 
-def _checked(task: Task, configs: Mapping[str, Any], epochs: int, seeds: int) -> Configs:
+def _checked(task: Task, configs: Mapping[str, Any], epochs: int, seeds: int) -> tuple[Configs, Configs]:
+    """The configurations as tables show them, and as they are trained, with defaults where conditions leave gaps."""
     for name, value in (("epochs", epochs), ("seeds", seeds)):
         if value < 1:
             raise InputError(f"{name} must be at least 1, but got {value}")
     columns = configs if isinstance(configs, Configs) else Configs(configs)
     if columns.count < 1:
         raise InputError("a sweep needs at least 1 configuration, but got 0")
-    task.check(columns)
+    filled = with_defaults(task, columns)
+    task.check(filled)
     train = task.data.train
     if seeds > 1 and isinstance(train, Blocks) and train.once:
         raise InputError(
             f"several seeds need data that can be read several times, but {task.data.name!r} comes from a single "
             f"iterator and seeds is {seeds}; give a factory(epoch, seed), or take one seed"
         )
-    return without_ignored(task.optimizers, columns)
+    return without_ignored(task.optimizers, columns), without_ignored(task.optimizers, filled)
 
 
 def _check_programs(task: Task, layout: Plan, max_programs: int | None, workers: Workers) -> None:

@@ -1,6 +1,7 @@
 """The axes of a search space: each maps the unit interval to its values, on its own scale, and back."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -52,49 +53,69 @@ class Dimension(ABC):
     def to_spec(self) -> Any:
         """The axis as a value of a specification's `[space]` table."""
 
+    def narrowed(self, start: float, stop: float) -> "Dimension":
+        """The axis between the values at two places of the unit interval, both included; never outside this one.
+
+        Options that have no order stay as they are.
+        """
+        del start, stop
+        return self
+
+    @property
+    def ordered(self) -> bool:
+        """Whether nearby places are nearby values: of numbers always, of options where that was said."""
+        return True
+
 
 @dataclass(frozen=True, repr=False)
 class Interval(Dimension):
-    """The real numbers in [low, high], evenly spread after `_warp`."""
+    """The real numbers in [low, high], evenly spread after `warped`."""
 
     low: float
     high: float
     scale: ClassVar[str]
 
     @staticmethod
-    def _warp(x: FloatArray) -> FloatArray:
+    def warped(x: FloatArray) -> FloatArray:
+        """Values on the scale on which they are evenly spread."""
         return x
 
     @staticmethod
-    def _unwarp(t: FloatArray) -> FloatArray:
+    def unwarped(t: FloatArray) -> FloatArray:
+        """The inverse of `warped`."""
         return t
 
     def _warped_ends(self) -> tuple[np.float64, np.float64]:
-        start, stop = self._warp(np.array([self.low, self.high]))
+        start, stop = self.warped(np.array([self.low, self.high]))
         return start, stop
 
     def __repr__(self) -> str:
         return f"{self.scale}({self.low!r}, {self.high!r})"
 
-    def to_spec(self) -> dict[str, list[float]]:
+    def to_spec(self) -> dict[str, Any]:
         """The scale with its bounds, `{"log_uniform": [low, high]}`."""
         return {self.scale: [self.low, self.high]}
+
+    def narrowed(self, start: float, stop: float) -> "Interval":
+        """From the value at start to the value at stop."""
+        low, high = self.from_unit([start, stop]).tolist()
+        return type(self)(low, high)
 
     def from_unit(self, u: npt.ArrayLike) -> FloatArray:
         """The values at u, float64 and never outside [low, high]."""
         start, stop = self._warped_ends()
-        values = self._unwarp(start + (stop - start) * np.asarray(u, dtype=np.float64))
+        values = self.unwarped(start + (stop - start) * np.asarray(u, dtype=np.float64))
         # exp(log(high)) may round to just above high.
         return np.clip(values, self.low, self.high)
 
     def to_unit(self, x: npt.ArrayLike) -> FloatArray:
         """The places of x; 0.5 if the axis does not vary."""
         values = np.asarray(x, dtype=np.float64)
-        _require(self, values, (values >= self.low) & (values <= self.high))
+        require(self, values, (values >= self.low) & (values <= self.high))
         start, stop = self._warped_ends()
         if start == stop:
             return np.full(values.shape, 0.5)
-        return np.clip((self._warp(values) - start) / (stop - start), 0.0, 1.0)
+        return np.clip((self.warped(values) - start) / (stop - start), 0.0, 1.0)
 
     def grid_size(self, n: int) -> int:
         """The number n itself, or 1 if the axis does not vary."""
@@ -123,11 +144,13 @@ class LogUniform(Interval):
     scale = "log_uniform"
 
     @staticmethod
-    def _warp(x: FloatArray) -> FloatArray:
+    def warped(x: FloatArray) -> FloatArray:
+        """Values on the scale."""
         return np.log(x)
 
     @staticmethod
-    def _unwarp(t: FloatArray) -> FloatArray:
+    def unwarped(t: FloatArray) -> FloatArray:
+        """The inverse of `warped`."""
         return np.exp(t)
 
 
@@ -137,11 +160,13 @@ class ReverseLogUniform(Interval):
     scale = "reverse_log_uniform"
 
     @staticmethod
-    def _warp(x: FloatArray) -> FloatArray:
+    def warped(x: FloatArray) -> FloatArray:
+        """Values on the scale."""
         return np.log1p(-x)
 
     @staticmethod
-    def _unwarp(t: FloatArray) -> FloatArray:
+    def unwarped(t: FloatArray) -> FloatArray:
+        """The inverse of `warped`."""
         # One rounding after w: near 1 the difference 1 - x gives w back to half a unit in x's last place.
         return 1.0 - np.exp(t)
 
@@ -161,9 +186,14 @@ class Integers(Dimension):
     def __repr__(self) -> str:
         return f"{self.scale}({self.low!r}, {self.high!r})"
 
-    def to_spec(self) -> dict[str, list[int]]:
+    def to_spec(self) -> dict[str, Any]:
         """The scale with its bounds, `{"integers": [low, high]}`."""
         return {self.scale: [self.low, self.high]}
+
+    def narrowed(self, start: float, stop: float) -> "Integers":
+        """From the number at start to the number at stop."""
+        low, high = self.from_unit([start, stop]).tolist()
+        return Integers(low, high)
 
     def from_unit(self, u: npt.ArrayLike) -> npt.NDArray[np.int64]:
         """The whole numbers whose cells hold u, int64."""
@@ -172,7 +202,7 @@ class Integers(Dimension):
     def to_unit(self, x: npt.ArrayLike) -> FloatArray:
         """The middles of the cells of x."""
         values = np.asarray(x, dtype=np.float64)
-        _require(self, values, (values >= self.low) & (values <= self.high) & (values == np.floor(values)))
+        require(self, values, (values >= self.low) & (values <= self.high) & (values == np.floor(values)))
         return (values - self.low + 0.5) / self._cells
 
     def grid_size(self, n: int) -> int:
@@ -208,7 +238,7 @@ class Options(Dimension):
         values = np.asarray(x, dtype=object)
         index = {option: place for place, option in enumerate(self.options)}
         cells = np.array([index.get(plain(value), -1) for value in values.flat], dtype=np.int64)
-        _require(self, values.ravel(), cells >= 0)
+        require(self, values.ravel(), cells >= 0)
         return (cells.reshape(values.shape) + 0.5) / len(self.options)
 
     def grid_size(self, n: int) -> int:
@@ -222,15 +252,36 @@ class Options(Dimension):
         return column(self.options)
 
 
+@dataclass(frozen=True, repr=False)
 class Choice(Options):
-    """One of several options."""
+    """One of several options, in an order that means something or in none."""
+
+    in_order: bool = False
 
     def __repr__(self) -> str:
-        return f"choice({', '.join(map(repr, self.options))})"
+        order = ", ordered=True" if self.in_order else ""
+        return f"choice({', '.join(map(repr, self.options))}{order})"
 
-    def to_spec(self) -> dict[str, list[Scalar]]:
+    def to_spec(self) -> dict[str, Any]:
         """The options, `{"choice": [...]}`."""
-        return {"choice": list(self.options)}
+        return {"choice": list(self.options)} | ({"ordered": True} if self.in_order else {})
+
+    @property
+    def ordered(self) -> bool:
+        """Whether the order of the options means something."""
+        return self.in_order
+
+    def narrowed(self, start: float, stop: float) -> "Choice":
+        """The options from start to stop, where they have an order."""
+        if not self.in_order:
+            return self
+        first, last = _cell([start, stop], len(self.options)).tolist()
+        return Choice(self.options[first : last + 1], self.types[first : last + 1], True)
+
+    def only(self, kept: Collection[Scalar]) -> "Choice":
+        """The options that are kept, in their order."""
+        pairs = [(o, t) for o, t in zip(self.options, self.types, strict=True) if o in kept]
+        return Choice(tuple(o for o, _ in pairs), tuple(t for _, t in pairs), self.in_order)
 
 
 class Constant(Options):
@@ -254,7 +305,8 @@ def _cell(u: npt.ArrayLike, cells: int) -> npt.NDArray[np.int64]:
     return np.clip(np.floor(np.asarray(u, dtype=np.float64) * cells), 0, cells - 1).astype(np.int64)
 
 
-def _require(dimension: Dimension, values: npt.NDArray[Any], inside: npt.NDArray[np.bool_]) -> None:
+def require(dimension: Dimension, values: npt.NDArray[Any], inside: npt.NDArray[np.bool_]) -> None:
+    """All values must be on the axis."""
     if not np.all(inside):
         first = plain(values[~inside].flat[0])
         raise InputError(f"values must lie on the axis {dimension!r}, got {first!r}: leave it out or clip it")

@@ -2,8 +2,9 @@
 
 import hashlib
 import math
+import warnings
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -11,8 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from jbn.errors import InputError, did_you_mean
+from jbn.search.conditions import base, missing, switched_off
 from jbn.search.configs import Configs
-from jbn.search.dimensions import FloatArray, Options
+from jbn.search.dimensions import Constant, FloatArray, Options
 from jbn.search.space import Space
 from jbn.search.values import at_least_one, plain
 
@@ -33,7 +35,8 @@ def random(space: Space, n: int, *, key: jax.Array | npt.NDArray[np.uint32] | in
             what JAX's default `jax.random.key(seed)` does.
 
     Returns:
-        n configurations: float64, int64 and object arrays of shape `[n]`.
+        n configurations: float64, int64 and object arrays of shape `[n]`; NaN or None where a condition switches a
+        dimension off.
 
     Raises:
         InputError: if n is no whole number of at least 1, or key is not a single key.
@@ -46,7 +49,97 @@ def random(space: Space, n: int, *, key: jax.Array | npt.NDArray[np.uint32] | in
     count = at_least_one(n, what="configs")
     words = _key_words(key)
     columns = {name: axis.from_unit(_stream(words, name, count)) for name, axis in space.items()}
-    return Configs(columns, space=space)
+    return Configs(switched_off(space, columns), space=space)
+
+
+def quasi_random(
+    space: Space,
+    n: int,
+    *,
+    key: jax.Array | npt.NDArray[np.uint32] | int,
+    sequence: Literal["sobol", "halton"] = "sobol",
+) -> Configs:
+    """Samples that fill a space more evenly than independent ones: a scrambled Sobol or Halton sequence.
+
+    Of Sobol's, every block of 2^k samples (counted from 0) has one in each of 2^k equal cells of every dimension.
+    Sample i depends on the key, the number of dimensions that vary and i alone: asking for more keeps the first
+    ones. A power of two is the best number of samples.
+
+    Args:
+        space: what to draw from.
+        n: how many configurations.
+        key: as in `random`; it scrambles the sequence.
+        sequence: "sobol" (Owen's scrambling of Sobol 1967), or "halton" (Owen 2017), for any number of samples.
+
+    Returns:
+        n configurations: float64, int64 and object arrays of shape `[n]`.
+
+    Raises:
+        InputError: if n is no whole number of at least 1, key is not a single key, the sequence is unknown, or a
+            Sobol sequence has not as many dimensions.
+
+    >>> space = Space.from_spec({"dropout": {"uniform": [0.0, 1.0]}})
+    >>> sorted((quasi_random(space, 4, key=0)["dropout"] * 4).astype(int).tolist())
+    [0, 1, 2, 3]
+    """
+    if sequence not in ("sobol", "halton"):
+        raise InputError(f"a sequence must be 'sobol' or 'halton', got {sequence!r}")
+    return _filled(space, n, key, sequence)
+
+
+def latin_hypercube(space: Space, n: int, *, key: jax.Array | npt.NDArray[np.uint32] | int) -> Configs:
+    """Samples of which each dimension has one in every n-th of its scale (McKay, Beckman and Conover 1979).
+
+    Another n gives other samples: the first ones are not kept.
+
+    Args:
+        space: what to draw from.
+        n: how many configurations.
+        key: as in `random`.
+
+    Returns:
+        n configurations: float64, int64 and object arrays of shape `[n]`.
+
+    Raises:
+        InputError: as `random`.
+
+    >>> space = Space.from_spec({"layers": {"integers": [1, 5]}})
+    >>> sorted(latin_hypercube(space, 5, key=0)["layers"].tolist())
+    [1, 2, 3, 4, 5]
+    """
+    return _filled(space, n, key, "latin hypercube")
+
+
+def _filled(space: Space, n: int, key: Any, method: str) -> Configs:
+    """Samples that are balanced in every dimension that varies."""
+    count, words = at_least_one(n, what="configs"), _key_words(key)
+    varying = [name for name, axis in space.items() if not isinstance(base(axis), Constant)]
+    places = _balanced(method, len(varying), count, words)
+    units = dict(zip(varying, places.T, strict=True))
+    columns = {name: axis.from_unit(units.get(name, np.zeros(count))) for name, axis in space.items()}
+    return Configs(switched_off(space, columns), space=space)
+
+
+def _balanced(method: str, dimensions: int, count: int, words: bytes) -> FloatArray:
+    """Places in the unit cube, `[count, dimensions]`."""
+    from scipy.stats import qmc  # takes its time to import
+
+    if dimensions == 0:
+        return np.zeros((count, 0))
+    rng = np.random.default_rng(_digest(method, words))
+    if method == "halton":
+        return qmc.Halton(dimensions, rng=rng).random(count)
+    if method == "latin hypercube":
+        return qmc.LatinHypercube(dimensions, rng=rng).random(count)
+    if dimensions > qmc.Sobol.MAXDIM:
+        raise InputError(
+            f"a Sobol sequence has at most {qmc.Sobol.MAXDIM} dimensions, but {dimensions} vary: take 'halton'"
+        )
+    with warnings.catch_warnings():
+        warnings.filterwarnings(
+            "ignore", "The balance properties of Sobol", UserWarning
+        )  # our docstring says it
+        return qmc.Sobol(dimensions, bits=53, rng=rng).random(count)
 
 
 def grid(space: Space, n: int | Mapping[str, int]) -> Configs:
@@ -56,7 +149,7 @@ def grid(space: Space, n: int | Mapping[str, int]) -> Configs:
         space: what to lay the grid on.
         n: points per axis, for all axes or by name. Each axis spaces them on its own scale, both ends
             included; it gives fewer if it has fewer values. A choice gives all its options and a constant
-            its value: they need no number.
+            its value: they need no number. Where a condition switches an axis off, its points are one.
 
     Returns:
         The cartesian product: float64, int64 and object arrays of shape `[points]`.
@@ -78,7 +171,19 @@ def grid(space: Space, n: int | Mapping[str, int]) -> Configs:
             "give fewer points per axis, or draw random ones"
         )
     axes = {name: dimension.grid(points[name]) for name, dimension in space.items()}
-    return Configs(_product(axes), space=space)
+    return Configs(_without_twins(switched_off(space, _product(axes))), space=space)
+
+
+def _without_twins(columns: dict[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
+    """Rows that differ only in what does not exist are one."""
+    off = {name: missing(values) for name, values in columns.items() if values.dtype != np.int64}
+    if not any(mask.any() for mask in off.values()):
+        return columns
+    plain_values = [v.astype(str) if v.dtype == object else v for v in columns.values()]
+    numbers = [np.unique(values, return_inverse=True)[1] for values in plain_values]  # NaN is one value there
+    _, first = np.unique(np.column_stack(numbers), axis=0, return_index=True)
+    kept = np.sort(first)
+    return {name: values[kept] for name, values in columns.items()}
 
 
 def _key_words(key: object) -> bytes:
@@ -97,10 +202,18 @@ def _key_words(key: object) -> bytes:
     return np.asarray(words).astype("<u4").tobytes()
 
 
+def integer_seed(key: object, purpose: str) -> int:
+    """A whole number of 128 bits that follows from a key and a purpose, for generators of others."""
+    return _digest(purpose, _key_words(key))
+
+
+def _digest(name: str, words: bytes) -> int:
+    return int.from_bytes(hashlib.blake2b(name.encode(), key=words, digest_size=16).digest(), "little")
+
+
 def _stream(words: bytes, name: str, n: int) -> FloatArray:
     """The first n numbers in [0, 1) of the stream that belongs to a key and a name."""
-    digest = hashlib.blake2b(name.encode(), key=words, digest_size=16).digest()
-    bits = np.random.Philox(key=int.from_bytes(digest, "little")).random_raw(n)
+    bits = np.random.Philox(key=_digest(name, words)).random_raw(n)
     # NumPy promises the raw words of a bit generator for ever, but not what its Generator makes of them.
     return (bits >> np.uint64(11)) * np.float64(2.0**-53)
 
@@ -113,7 +226,7 @@ def _points(space: Space, n: int | Mapping[str, int]) -> dict[str, int]:
             raise InputError(
                 f"points are for a dimension of the space, got {name!r}; {did_you_mean(str(name), space)}"
             )
-    missing = [name for name, axis in space.items() if name not in n and not isinstance(axis, Options)]
+    missing = [name for name, axis in space.items() if name not in n and not isinstance(base(axis), Options)]
     if missing:
         raise InputError(f"every axis must have its points, got none for {', '.join(missing)}: add them to n")
     return {name: at_least_one(n.get(name, 1), what=f"points of {name}") for name in space}

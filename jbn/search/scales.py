@@ -1,19 +1,22 @@
 """The scales by which a caller names an axis: each checks what came and builds the dimension."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
 from jbn.errors import InputError
+from jbn.search.conditions import Conditional, requirements
 from jbn.search.dimensions import (
     Choice,
     Constant,
     Dimension,
     Integers,
+    Interval,
     LogUniform,
     ReverseLogUniform,
     Uniform,
 )
+from jbn.search.quantized import Quantized, steps_between
 from jbn.search.values import Scalar, column, is_finite_number, plain
 
 # The cells of an integer axis must stay far wider than the resolution of float64 in [0, 1).
@@ -95,21 +98,25 @@ def reverse_log_uniform(low: float, high: float) -> ReverseLogUniform:
     return ReverseLogUniform(low, high)
 
 
-def integers(low: int, high: int) -> Integers:
-    """A whole number, all equally likely: x = low + floor((high - low + 1) u).
+def integers(low: int, high: int, *, log: bool = False) -> Integers | Quantized:
+    """A whole number, all equally likely: x = low + floor((high - low + 1) u); or log-uniform.
 
     Args:
-        low: the least value.
+        low: the least value; at least 1 where it is log-uniform.
         high: the greatest value, included.
+        log: make x as likely as the distance of the geometric means with its neighbours, on a log axis.
 
     Returns:
         A dimension with int64 values in [low, high].
 
     Raises:
-        InputError: if the bounds are not finite, not whole, beyond 2**48 in size, or low > high.
+        InputError: if the bounds are not finite, not whole, beyond 2**48 in size, low > high, or low < 1 on a log
+            axis.
 
     >>> integers(2, 4).grid(5)
     array([2, 3, 4])
+    >>> integers(1, 256, log=True).grid(5)
+    array([  1,   4,  16,  64, 256])
     """
     ends = _bounds("integers", low, high)
     got = _call("integers", plain(low), plain(high))
@@ -119,14 +126,84 @@ def integers(low: int, high: int) -> Integers:
         raise InputError(
             f"bounds of integers must be within 2**48 of 0, got {got}: use log_uniform and round"
         )
-    return Integers(int(ends[0]), int(ends[1]))
+    if not log:
+        return Integers(int(ends[0]), int(ends[1]))
+    if ends[0] < 1:
+        raise InputError(
+            f"low >= 1 must hold for whole numbers on a log axis, got {got}: raise low, or drop log"
+        )
+    return Quantized(LogUniform(*ends), 1.0, whole=True)
 
 
-def choice(*options: Scalar) -> Choice:
+def quantized(axis: Dimension, step: float) -> Quantized:
+    """A number in steps: low, low + step, low + 2 step, ..., as likely as its share of the axis's scale.
+
+    Args:
+        axis: uniform, log_uniform, reverse_log_uniform or integers; the last value is the last step that it holds.
+        step: the distance of two values, above 0; whole for integers.
+
+    Returns:
+        A dimension with float64 values, or int64 where the axis has these.
+
+    Raises:
+        InputError: if the axis is another, or the step is not above 0, not finite, not whole, or so small that there
+            were more than 2**48 values.
+
+    >>> quantized(uniform(0, 1), 0.25).grid(9)
+    array([0.  , 0.25, 0.5 , 0.75, 1.  ])
+    >>> quantized(integers(16, 128, log=True), 16).from_unit([0.1, 0.5, 0.9])
+    array([ 16,  48, 112])
+    """
+    inner, whole = _interval(axis)
+    by = plain(step)
+    got = f"quantized({axis!r}, {by!r})"
+    if not is_finite_number(by) or by <= 0:
+        raise InputError(
+            f"a step must be a finite number above 0, got {got}: give the distance of two values"
+        )
+    if whole and by != int(by):
+        raise InputError(f"a step of whole numbers must be whole, got {got}: round it, or use uniform")
+    if (inner.high - inner.low) / by > _LARGEST_INTEGER:
+        raise InputError(f"steps must be at most 2**48, got {got}: take a larger one, or none")
+    own = Quantized(inner, float(by), whole)
+    last = own.value_at(steps_between(inner.low, inner.high, by))
+    return Quantized(type(inner)(inner.low, min(last, inner.high)), float(by), whole)
+
+
+def when(axis: Dimension | Scalar, **parents: Scalar | Sequence[Scalar]) -> Conditional:
+    """An axis that a configuration has only where other hyper-parameters have certain values.
+
+    Where it does not exist, configurations have NaN, or None among strings and bools. A hyper-parameter that is
+    required and does not exist itself counts as not met.
+
+    Args:
+        axis: the axis, or a constant.
+        **parents: names of choices of the same space, each with a value or a list of values.
+
+    Returns:
+        A dimension; the space that it stands in checks the names.
+
+    Raises:
+        InputError: if no other hyper-parameter is named, or one without a value.
+
+    >>> when(uniform(0, 1), optimizer=["sgd", "rmsprop"])
+    when(uniform(0.0, 1.0), optimizer=('sgd', 'rmsprop'))
+    """
+    own = axis if isinstance(axis, Dimension) else constant(axis)
+    if isinstance(own, Conditional):
+        raise InputError(
+            f"conditions must stand in one when(), got two of them around {own.axis!r}: join them"
+        )
+    return Conditional(own, requirements(parents))
+
+
+def choice(*options: Scalar, ordered: bool = False) -> Choice:
     """One of the options, all equally likely.
 
     Args:
         *options: numbers, strings and bools, all different.
+        ordered: whether neighbours are alike, so that a search may narrow to a stretch of them. The numbers of a
+            choice are no axis unless it is said so.
 
     Returns:
         A dimension whose values are int64 if all options are ints, float64 if all are numbers, otherwise
@@ -148,7 +225,7 @@ def choice(*options: Scalar) -> Choice:
             twins = f"{scalars[first]!r} and {scalars[place]!r}"
             call = _call("choice", *scalars)
             raise InputError(f"the options of a choice must differ, got {twins} in {call}: leave one out")
-    return Choice(values, types)
+    return Choice(values, types, bool(ordered))
 
 
 def constant(value: Scalar) -> Constant:
@@ -173,6 +250,19 @@ BUILDERS: Mapping[str, Callable[..., Dimension]] = MappingProxyType(
     {build.__name__: build for build in (uniform, log_uniform, reverse_log_uniform, integers, choice)}
 )
 """The public scales by name: what a specification's table may name."""
+
+
+def _interval(axis: Dimension) -> tuple[Interval, bool]:
+    """The interval whose steps are taken, and whether they are whole numbers."""
+    if isinstance(axis, Integers):
+        return Uniform(float(axis.low), float(axis.high)), True
+    if isinstance(axis, Quantized) and axis.whole and axis.step == 1:
+        return axis.inner, True
+    if isinstance(axis, Interval):
+        return axis, False
+    raise InputError(
+        f"steps must be those of uniform, log_uniform, reverse_log_uniform or integers, got quantized({axis!r}, ...)"
+    )
 
 
 def _call(scale: str, *arguments: object) -> str:

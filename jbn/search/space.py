@@ -1,11 +1,24 @@
 """The search space: names and their axes, as written in Python or in a specification's table."""
 
+import json
+import math
+import tomllib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from jbn.errors import InputError, did_you_mean
+from jbn.search import conditions
 from jbn.search.dimensions import Dimension
-from jbn.search.scales import BUILDERS, choice, constant, integers, log_uniform, reverse_log_uniform
+from jbn.search.scales import (
+    BUILDERS,
+    choice,
+    constant,
+    integers,
+    log_uniform,
+    quantized,
+    reverse_log_uniform,
+    when,
+)
 from jbn.search.values import Scalar
 
 
@@ -19,7 +32,8 @@ class Space(Mapping[str, Dimension]):
         **dimensions: axes such as `uniform(0, 1)`, or numbers, strings and bools that do not vary.
 
     Raises:
-        InputError: if the space is empty, a name is no identifier, or a value is neither axis nor constant.
+        InputError: if the space is empty, a name is no identifier, a value is neither axis nor constant, or a
+            condition is on something that no configuration has.
 
     >>> Space(learning_rate=log_uniform(1e-4, 1.0), beta2=0.999)
     Space(
@@ -36,13 +50,16 @@ class Space(Mapping[str, Dimension]):
                 "a space must have at least one dimension, got none: name one, or see defaults()"
             )
         self._dimensions = {_checked(name): _named(name, value) for name, value in dimensions.items()}
+        conditions.check(self._dimensions)
 
     @classmethod
     def from_spec(cls, table: Mapping[str, Any]) -> "Space":
         """The space of a specification's `[space]` table, the inverse of `to_spec`.
 
         Args:
-            table: names with a scale and its bounds, `{"log_uniform": [1e-4, 1.0]}`, or with a constant.
+            table: names with a scale and its bounds, `{"log_uniform": [1e-4, 1.0]}`, or with a constant. Beside the
+                scale may stand `log` (of integers), `step`, `ordered` (of a choice) and `when`, a table of
+                names with the values that they must have.
 
         Returns:
             The space, in the order of the table.
@@ -68,6 +85,48 @@ class Space(Mapping[str, Dimension]):
         {'layers': {'integers': [2, 4]}, 'epsilon': 1e-08}
         """
         return {name: dimension.to_spec() for name, dimension in self.items()}
+
+    def to_json(self) -> str:
+        """The space as JSON, the inverse of `from_json`.
+
+        >>> Space(layers=integers(2, 4), epsilon=1e-8).to_json()
+        '{"layers": {"integers": [2, 4]}, "epsilon": 1e-08}'
+        """
+        return json.dumps(self.to_spec())
+
+    @classmethod
+    def from_json(cls, text: str) -> "Space":
+        """The space that JSON describes, as `from_spec` takes it.
+
+        Raises:
+            InputError: as `from_spec`, and if the text is no JSON or has a name twice.
+        """
+        try:
+            return cls.from_spec(json.loads(text, object_pairs_hook=_all_different))
+        except json.JSONDecodeError as error:
+            raise InputError(f"a space's description must be JSON, but is not: {error}") from error
+
+    def to_toml(self) -> str:
+        """The space as TOML, the inverse of `from_toml`; also the `[space]` table of a sweep's specification.
+
+        >>> print(Space(layers=integers(2, 4), epsilon=1e-8).to_toml())
+        layers = {integers = [2, 4]}
+        epsilon = 1e-08
+        <BLANKLINE>
+        """
+        return "".join(f"{name} = {_toml(entry)}\n" for name, entry in self.to_spec().items())
+
+    @classmethod
+    def from_toml(cls, text: str) -> "Space":
+        """The space that TOML describes, as `from_spec` takes it.
+
+        Raises:
+            InputError: as `from_spec`, and if the text is no TOML, as where a name comes twice.
+        """
+        try:
+            return cls.from_spec(tomllib.loads(text))
+        except tomllib.TOMLDecodeError as error:
+            raise InputError(f"a space's description must be TOML, but is not: {error}") from error
 
     def __getitem__(self, name: str) -> Dimension:
         return self._dimensions[name]
@@ -136,17 +195,43 @@ def _named(name: str, value: Any) -> Dimension:
 def _from_entry(name: str, entry: Any) -> Dimension:
     if not isinstance(entry, Mapping):
         return _named(name, entry)
-    if len(entry) != 1:
+    extras = {key: value for key, value in entry.items() if key in _EXTRAS}
+    scales = {key: value for key, value in entry.items() if key not in _EXTRAS}
+    if len(scales) != 1:
         raise InputError(
             f"{name}: one scale must be named, got {dict(entry)}: write {{uniform = [low, high]}}"
         )
-    [(scale, arguments)] = entry.items()
+    [(scale, arguments)] = scales.items()
+    if scale == "constant":
+        return when(_named(name, arguments), **extras.get("when", {})) if extras else _named(name, arguments)
     if scale not in BUILDERS:
         raise InputError(f"{name}: unknown scale {scale!r}; {did_you_mean(str(scale), BUILDERS)}")
     try:
-        return BUILDERS[scale](*_arguments(scale, arguments))
+        return _with_extras(scale, _arguments(scale, arguments), extras)
     except InputError as error:
         raise InputError(f"{name}: {error}") from error
+
+
+_EXTRAS: Mapping[str, type | tuple[type, ...]] = {
+    "log": bool,
+    "ordered": bool,
+    "step": (int, float),
+    "when": Mapping,
+}
+_FOR = {"log": "integers", "ordered": "choice"}
+
+
+def _with_extras(scale: str, arguments: list[Any], extras: Mapping[str, Any]) -> Dimension:
+    """The axis of a scale, and what stands beside it."""
+    for key, value in extras.items():
+        if not isinstance(value, _EXTRAS[key]) or (key == "step" and isinstance(value, bool)):
+            words = {"when": "a table of names and values", "step": "a number"}.get(key, "true or false")
+            raise InputError(f"{key} must be {words}, got {value!r}")
+        if _FOR.get(key, scale) != scale:
+            raise InputError(f"{key} must stand beside {_FOR[key]}, got it beside {scale}: leave it out")
+    axis = BUILDERS[scale](*arguments, **{key: extras[key] for key in _FOR if key in extras})
+    axis = quantized(axis, extras["step"]) if "step" in extras else axis
+    return when(axis, **extras["when"]) if "when" in extras else axis
 
 
 def _arguments(scale: str, arguments: Any) -> list[Any]:
@@ -155,3 +240,23 @@ def _arguments(scale: str, arguments: Any) -> list[Any]:
     if scale != "choice" and len(arguments) != 2:
         raise InputError(f"{scale} takes 2 bounds, [low, high], got {len(arguments)}: {list(arguments)}")
     return list(arguments)
+
+
+def _all_different(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object as a dict; JSON itself allows a name twice, and the last one would win."""
+    names = [name for name, _ in pairs]
+    for name in names:
+        if names.count(name) > 1:
+            raise InputError(f"names must differ, got {name!r} twice: leave one of them out")
+    return dict(pairs)
+
+
+def _toml(entry: Any) -> str:
+    """A plain value in TOML; names are bare keys, as they are identifiers."""
+    if isinstance(entry, Mapping):
+        return "{" + ", ".join(f"{key} = {_toml(value)}" for key, value in entry.items()) + "}"
+    if isinstance(entry, list):
+        return "[" + ", ".join(map(_toml, entry)) + "]"
+    if isinstance(entry, float) and not math.isfinite(entry):
+        return "inf" if entry > 0 else "-inf"
+    return json.dumps(entry, ensure_ascii=False).replace("\x7f", "\\u007f")

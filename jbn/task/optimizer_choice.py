@@ -8,6 +8,8 @@ import numpy.typing as npt
 
 from jbn.errors import InputError, did_you_mean
 from jbn.search import Configs
+from jbn.search.conditions import Conditional, missing, only
+from jbn.search.values import column
 from jbn.task.hyper import check_names
 from jbn.task.optimizers import OPTIMIZERS, Optimizer, named
 
@@ -129,8 +131,43 @@ def without_ignored(optimizers: Mapping[str, Optimizer], configs: Configs) -> Co
     columns = dict(configs)
     for name in set().union(*known.values()) & configs.keys():
         kept = [own for optimizer, own in rows.items() if name in known[optimizer]]
-        columns[name] = _only(configs[name], np.concatenate(kept))
+        columns[name] = only(configs[name], np.concatenate(kept))
     return Configs(columns, space=configs.space)
+
+
+def with_defaults(task: "Task", configs: Configs) -> Configs:
+    """The configurations with default values where a condition of their space switches a hyper-parameter off.
+
+    Raises:
+        InputError: a hyper-parameter that is switched off and has no default.
+    """
+    space: Mapping[str, Any] = configs.space or {}
+    columns = dict(configs)
+    for name in [name for name in configs if isinstance(space.get(name), Conditional)]:
+        if (off := missing(configs[name])).any():
+            columns[name] = _filled(task, configs, name, off)
+    return Configs(columns, space=configs.space)
+
+
+def _filled(task: "Task", configs: Configs, name: str, off: npt.NDArray[np.bool_]) -> npt.NDArray[Any]:
+    values = configs[name].tolist()
+    for row in np.flatnonzero(off).tolist():
+        own = task.with_optimizer(configs["optimizer"][row] if "optimizer" in configs else None)
+        if name in own.hyperparameters:
+            values[row] = own.defaults().get(name)
+            if values[row] is None:
+                raise InputError(
+                    f"a condition may switch a hyper-parameter off where it has a default, but {name} has none; let "
+                    f"it exist in every configuration"
+                )
+    return column(
+        [int(v) if isinstance(v, float) and v.is_integer() and _whole(task, name) else v for v in values]
+    )
+
+
+def _whole(task: "Task", name: str) -> bool:
+    entry = task.hyperparameters.get(name)
+    return entry is not None and entry.whole
 
 
 def check_chosen(task: "Task", configs: Mapping[str, Any]) -> None:
@@ -162,7 +199,7 @@ def _known(
     """The names of the columns, but for those without a value that only others than the chosen optimisers have."""
     others = names_of(optimizers.values()) - names_of(chosen) - set(shared)
     for name in configs:
-        if name in others and not _missing(configs[name]):
+        if name in others and not missing(configs[name]).all():
             having = [one for one, own in optimizers.items() if name in names_of([own])]
             raise InputError(
                 f"unknown hyper-parameter {name!r}: {', '.join(having)} {'have' if len(having) > 1 else 'has'} it, "
@@ -180,11 +217,6 @@ def _table(configs: Mapping[str, Any]) -> Configs:
     return Configs({name: values if np.ndim(values) else [values] for name, values in configs.items()})
 
 
-def _missing(values: npt.NDArray[Any]) -> bool:
-    """Whether there is no value in a column, only NaN and None."""
-    return all(v is None or (isinstance(v, float) and np.isnan(v)) for v in values.tolist())
-
-
 def _rows(
     optimizers: Mapping[str, Optimizer], configs: Mapping[str, np.ndarray]
 ) -> dict[str, npt.NDArray[np.int64]]:
@@ -194,16 +226,6 @@ def _rows(
     for name in chosen:
         pick(optimizers, name)
     return {name: np.flatnonzero(values == name) for name in optimizers if name in chosen}
-
-
-def _only(values: npt.NDArray[Any], rows: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
-    """The values of these rows; missing in all others."""
-    if len(rows) == len(values):
-        return values
-    names = values.dtype == object
-    kept = np.full(values.shape, None if names else np.nan, object if names else np.float64)
-    kept[rows] = values[rows]
-    return kept
 
 
 def _options(configs: Mapping[str, np.ndarray]) -> tuple[Any, ...]:
