@@ -13,6 +13,8 @@ from jbn.policies import Edits as Edits
 from jbn.policies import History as History
 from jbn.policies import watch as watch
 from jbn.runs.result import Result as Result
+from jbn.runs.rounds import Rounds as Rounds
+from jbn.runs.rounds import coarse_to_fine as coarse_to_fine
 from jbn.runs.sweep import Progress as Progress
 from jbn.runs.sweep import sweep as sweep
 from jbn.search import Space as Space

@@ -50,6 +50,12 @@ def sweep(
         int | None, typer.Option(help="Configurations to draw at random.  [default: 256]")
     ] = None,
     grid: Annotated[int | None, typer.Option(help="Try a grid with so many points per axis instead.")] = None,
+    rounds: Annotated[
+        int | None,
+        typer.Option(
+            help="Search from coarse to fine: so many rounds share the configurations.  [default: 1]"
+        ),
+    ] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training part.  [default: 50]")] = None,
     seed: Annotated[int | None, typer.Option(help="Of split, search and training.  [default: 0]")] = None,
     seeds: Annotated[
@@ -88,7 +94,7 @@ def sweep(
 
     Without a spec it varies learning_rate, beta1, beta2, epsilon, layers, hidden_units, decay_rate and
     batch_size.
-    A spec may set configs, grid, epochs, seed, seeds, folds, data, data_dir, target, categorical, drop, out,
+    A spec may set configs, grid, rounds, epochs, seed, seeds, folds, data, data_dir, target, categorical, drop, out,
     targets, loss, metrics, objective and a table [space], e.g. learning_rate = {log_uniform = [1e-4, 1.0]}.
     """
     from jbn.cli.spec import resolve
@@ -97,6 +103,7 @@ def sweep(
     options = dict(
         configs=configs,
         grid=grid,
+        rounds=rounds,
         epochs=epochs,
         seed=seed,
         seeds=seeds,
@@ -136,3 +143,18 @@ def report(
     target = png or folder / "curves.png"
     learning_curves(folder, target)
     Console(soft_wrap=True).print(f"wrote {target}", markup=False, highlight=False)
+
+
+@app.command()
+def importance(
+    folder: Annotated[Path, typer.Argument(help="Folder of a run.")],
+    method: Annotated[str, typer.Option(help="ped_anova or fanova.")] = "ped_anova",
+    resamples: Annotated[
+        int, typer.Option(min=0, help="Bootstrap resamples for the 95 % range of ped_anova.")
+    ] = 40,
+) -> None:
+    """Show how much each hyper-parameter mattered in a run."""
+    from jbn.cli.show import show_importance
+    from jbn.runs.importance import importance_of_run
+
+    show_importance(Console(), importance_of_run(folder, method=method, resamples=resamples))

@@ -1,6 +1,6 @@
 """The end of a sweep in words and a table."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,6 +9,8 @@ from rich.console import Console
 from rich.table import Table
 
 from jbn.runs.result import Best, Result
+from jbn.runs.rounds import Rounds
+from jbn.search import Dimension, Space
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -17,13 +19,14 @@ _SHOWN = 10
 _UNLIMITED = 10_000  # columns of what is no terminal
 
 
-def show_table(console: Console, result: Result) -> None:
+def show_table(console: Console, result: Result | Rounds) -> None:
     """The best configurations with all their hyper-parameters; several seeds give mean ± standard error."""
     if not console.is_terminal:  # what is no terminal has no width: the table is as wide as it needs to be
         console = Console(file=console.file, width=_UNLIMITED, color_system=None)
     rows = result.table().head(_SHOWN)
-    over = f"{result.folds} folds" if result.folds > 1 else f"{result.seeds} seeds"
-    spread = f", mean ± standard error over {over}" if result.seeds > 1 else ""
+    one = result.results[0] if isinstance(result, Rounds) else result
+    over = f"{one.folds} folds" if one.folds > 1 else f"{one.seeds} seeds"
+    spread = f", mean ± standard error over {over}" if one.seeds > 1 else ""
     title = f"The best {len(rows)} of {result.configs.count} configurations{spread}"
     console.print(title, style="italic", highlight=False, soft_wrap=True)
     room = console.options.update(width=_UNLIMITED)
@@ -34,17 +37,67 @@ def show_table(console: Console, result: Result) -> None:
     console.print(table)
 
 
-def show_summary(console: Console, result: Result) -> None:
-    """What became of the configurations, and what it took."""
-    status = result.standing.status
+def show_summary(console: Console, results: Sequence[Result]) -> None:
+    """What became of the configurations of all rounds, and what it took."""
+    status = np.concatenate([result.standing.status for result in results])
     counts = ", ".join(f"{int((status == name).sum())} {name}" for name in np.unique(status))
-    timings = result.timings
+    seconds, trace, compiling, programs = (
+        sum(values)
+        for values in zip(
+            *((own.seconds, own.timings.trace, own.timings.compile, own.timings.programs) for own in results),
+            strict=True,
+        )
+    )
     console.print(
-        f"{result.configs.count} configurations ({counts}) in {result.seconds:.1f} s, of which tracing "
-        f"{timings.trace:.1f} s and compiling {timings.compile:.1f} s for {timings.programs} new programs",
+        f"{len(status)} configurations ({counts}) in {seconds:.1f} s, of which tracing "
+        f"{trace:.1f} s and compiling {compiling:.1f} s for {programs} new programs",
         highlight=False,
         soft_wrap=True,
     )
+
+
+def show_regions(console: Console, spaces: Sequence[Space]) -> None:
+    """How the region moved: what each round searched, a row per hyper-parameter that was narrowed."""
+    table = Table(header_style="bold", box=None, padding=(0, 2, 0, 0))
+    for heading in ("", *(f"round {place}" for place in range(1, len(spaces) + 1))):
+        table.add_column(heading, overflow="fold")
+    moved = [name for name in spaces[0] if any(own.get(name) != spaces[0][name] for own in spaces)]
+    for name in moved:
+        table.add_row(name, *(_region(own.get(name)) for own in spaces))
+    if moved:
+        console.print("How the region moved:", style="italic")
+        console.print(table)
+    else:
+        console.print("the region did not move: nothing mattered beyond chance", highlight=False)
+
+
+def show_importance(console: Console, table: "pd.DataFrame") -> None:
+    """Shares of the hyper-parameters, and their 95 % range where there is one."""
+    shown = Table(header_style="bold", box=None, padding=(0, 2, 0, 0))
+    ranges = bool(table["low"].notna().any())
+    for heading in ("hyper-parameter", "share", *(["95 % range"] if ranges else [])):
+        shown.add_column(heading, justify="left" if heading == "hyper-parameter" else "right")
+    for name, row in table.iterrows():
+        spread = [f"{row['low']:.3f} to {row['high']:.3f}"] if ranges else []
+        shown.add_row(str(name), f"{row['share']:.3f}", *spread)
+    console.print(shown)
+
+
+def _region(axis: Dimension | None) -> str:
+    """An axis as short as can be."""
+    if axis is None:
+        return "-"
+    if hasattr(axis, "options"):
+        return ", ".join(map(str, axis.options))
+    low, high = getattr(axis, "low"), getattr(axis, "high")  # noqa: B009 (of what has no options)
+    return f"{_short(low)} to {_short(high)}" if low != high else _short(low)
+
+
+def _short(value: float) -> str:
+    """Three digits that count; of a number near 1, of its distance to 1."""
+    if isinstance(value, int):
+        return str(value)
+    return f"{value:.3g}" if not 0.9 < value < 1 else f"1 - {1 - value:.3g}"
 
 
 def show_winner(

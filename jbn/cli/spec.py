@@ -22,6 +22,7 @@ class Spec:
         drop: columns of a table that are no features.
         configs: number of configurations of a random search.
         grid: points per axis of a grid search, in the place of a random one.
+        rounds: of a search from coarse to fine, which share the configurations; 1 is a random search.
         epochs: passes over the training part.
         seed: of the split, the search and the training.
         seeds: seed indices that every configuration is trained with.
@@ -41,6 +42,7 @@ class Spec:
     drop: Sequence[str] = ()
     configs: int = 256
     grid: int | None = None
+    rounds: int = 1
     epochs: int = 50
     seed: int = 0
     seeds: int = 1
@@ -74,6 +76,7 @@ _KINDS: Mapping[str, _Kind] = {
     "objective": _Kind((str,), "a text"),
     "configs": _Kind((int,), "a whole number of at least 1", 1),
     "grid": _Kind((int,), "a whole number of at least 1", 1),
+    "rounds": _Kind((int,), "a whole number of at least 1", 1),
     "epochs": _Kind((int,), "a whole number of at least 1", 1),
     "seed": _Kind((int,), "a whole number of at least 0", 0),
     "seeds": _Kind((int,), "a whole number of at least 1", 1),
@@ -103,6 +106,10 @@ def resolve(path: Path | None, options: Mapping[str, Any]) -> Spec:
     values = {**written, **given}
     for name, value in values.items():
         _check(name, value, f"--{name.replace('_', '-')}" if name in given else f"{name} in {str(path)!r}")
+    if values.get("rounds", 1) > 1 and "grid" in values:
+        raise InputError(
+            "rounds and grid exclude each other: rounds draw where the configurations so far were good"
+        )
     space = values.pop("space", None)
     if "metrics" in values:
         values["metrics"] = tuple(values["metrics"])

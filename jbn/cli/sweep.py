@@ -5,7 +5,9 @@ import datetime
 import functools
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
 from rich.console import Console
@@ -14,11 +16,12 @@ import jbn
 from jbn import store
 from jbn.cli.explain import show_outcome, show_plan
 from jbn.cli.progress import display, interruptible
-from jbn.cli.show import show_summary, show_table, show_winner
+from jbn.cli.show import show_regions, show_summary, show_table, show_winner
 from jbn.cli.spec import Spec
 from jbn.engine.plan import MANY_PROGRAMS
 from jbn.errors import InputError
 from jbn.runs.result import Result
+from jbn.runs.rounds import Rounds, split
 from jbn.search import Configs, Space
 from jbn.task.data import Data
 
@@ -63,21 +66,64 @@ def run(spec: Spec, console: Console, how: How) -> int:
     task = jbn.Task(
         model=jbn.mlp(), data=data, loss=spec.loss, metrics=spec.metrics, objective=spec.objective
     )
-    configs = draw(spec, data)
-    task.check(configs)
     if how.cache:
         keep_programs()
     console.print(repr(data), highlight=False, soft_wrap=True)
-    each = f", {spec.seeds} seeds each" if spec.seeds > 1 else ""
-    each += f", {spec.folds} folds" if spec.folds > 1 else ""
-    console.print(
-        f"{configs.count} configurations{each}, {spec.epochs} epochs, seed {spec.seed}", highlight=False
+    search = _in_rounds if spec.rounds > 1 else _at_once
+    return search(task, spec, out, console, how)
+
+
+def _at_once(task: jbn.Task, spec: Spec, out: str, console: Console, how: How) -> int:
+    """One sweep over all configurations."""
+    configs = draw(spec, task.data)
+    task.check(configs)
+    _announce(console, spec, f"{configs.count} configurations")
+    result = _watched(
+        lambda options: jbn.sweep(task, configs, key=_training_key(spec), **options), spec, out, console, how
     )
-    result = _train(task, configs, spec, out, console, how)
     code = _show(result, out, console)
     if result.forecast is not None:
         show_outcome(console, result.forecast, result)
     return code
+
+
+def _in_rounds(task: jbn.Task, spec: Spec, out: str, console: Console, how: How) -> int:
+    """Coarse to fine."""
+    shares = split(spec.configs, spec.rounds)
+    words = f"{spec.configs} configurations in {spec.rounds} rounds, {' + '.join(map(str, shares))}"
+    _announce(console, spec, words)
+    space = spec.space or default_space(task.data)
+
+    def on_round(place: int, space: Space, drawn: Configs) -> None:
+        console.print(f"round {place + 1}: {drawn.count} configurations", highlight=False)
+
+    found = _watched(
+        lambda options: jbn.coarse_to_fine(
+            task,
+            space,
+            configs=spec.configs,
+            rounds=spec.rounds,
+            key=_training_key(spec),
+            on_round=on_round,
+            **options,
+        ),
+        spec,
+        out,
+        console,
+        how,
+    )
+    code = _show(found, out, console)
+    if how.explain:
+        for result in found.results:
+            if result.forecast is not None:
+                show_outcome(console, result.forecast, result)
+    return code
+
+
+def _announce(console: Console, spec: Spec, words: str) -> None:
+    each = f", {spec.seeds} seeds each" if spec.seeds > 1 else ""
+    each += f", {spec.folds} folds" if spec.folds > 1 else ""
+    console.print(f"{words}{each}, {spec.epochs} epochs, seed {spec.seed}", highlight=False, soft_wrap=True)
 
 
 def draw(spec: Spec, data: Data) -> Configs:
@@ -114,14 +160,12 @@ def default_folder(data: str) -> str:
     return f"runs/{Path(data).absolute().stem}-{datetime.datetime.now().strftime('%Y-%m-%d-%H%M%S')}"
 
 
-def _train(
-    task: jbn.Task,
-    configs: Configs,
-    spec: Spec,
-    out: str,
-    console: Console,
-    how: How,
-) -> Result:
+def _training_key(spec: Spec) -> jax.Array:
+    return jax.random.fold_in(jax.random.key(spec.seed), _TRAINING)
+
+
+def _watched(train: Callable[[dict[str, Any]], Any], spec: Spec, out: str, console: Console, how: How) -> Any:
+    """What comes of training with a bar, and with Ctrl-C as a wish to end."""
     settings = {"seed": spec.seed, "command": sys.argv[1:], "spec": _plain(spec)}
     with interruptible(console) as wish, display(console) as shown:
 
@@ -129,38 +173,41 @@ def _train(
             shown.show(state)
             return wish.asked
 
-        return jbn.sweep(
-            task,
-            configs,
-            epochs=spec.epochs,
-            key=jax.random.fold_in(jax.random.key(spec.seed), _TRAINING),
-            seeds=spec.seeds,
-            folds=spec.folds,
-            out=out,
-            on_plan=functools.partial(show_plan, console) if how.explain else None,
-            on_segment=on_segment,
-            tuned=how.tune,
-            max_programs=None if how.yes else MANY_PROGRAMS,
-            settings=settings,
+        return train(
+            {
+                "epochs": spec.epochs,
+                "seeds": spec.seeds,
+                "folds": spec.folds,
+                "out": out,
+                "on_plan": functools.partial(show_plan, console) if how.explain else None,
+                "on_segment": on_segment,
+                "tuned": how.tune,
+                "max_programs": None if how.yes else MANY_PROGRAMS,
+                "settings": settings,
+            }
         )
 
 
-def _show(result: Result, out: str, console: Console) -> int:
+def _show(result: Result | Rounds, out: str, console: Console) -> int:
+    results = result.results if isinstance(result, Rounds) else (result,)
     show_table(console, result)
-    show_summary(console, result)
-    if result.winner is None:
+    if isinstance(result, Rounds):
+        show_regions(console, result.spaces)
+    show_summary(console, results)
+    lost = all(own.winner is None for own in results)
+    if lost:
         console.print(
             "every configuration diverged: lower the learning rates", highlight=False, soft_wrap=True
         )
     elif not result.interrupted:
-        show_winner(console, result.winner, result.test, seeds=result.seeds, folds=result.folds)
+        show_winner(console, result.best(), result.test, seeds=results[0].seeds, folds=results[0].folds)
     console.print(f"written to {out}", highlight=False, soft_wrap=True)
     if result.interrupted:
-        console.print(
-            f"interrupted after {len(result.history.steps)} segments", highlight=False, soft_wrap=True
-        )
+        done = len(results[-1].history.steps)
+        where = f" of round {len(results)}" if isinstance(result, Rounds) else ""
+        console.print(f"interrupted after {done} segments{where}", highlight=False, soft_wrap=True)
         return INTERRUPTED
-    return ALL_DIVERGED if result.winner is None else 0
+    return ALL_DIVERGED if lost else 0
 
 
 def _plain(spec: Spec) -> dict[str, object]:

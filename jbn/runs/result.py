@@ -16,7 +16,7 @@ from jbn.errors import InputError
 from jbn.nn.normalizer import Normalizer
 from jbn.policies import History, rank
 from jbn.runs.table import Standing, ranked, standing
-from jbn.search import Configs
+from jbn.search import Configs, importance
 from jbn.store import column, standard_error
 from jbn.task.member import Problem, Rows, evaluate, in_data_unit, infer
 from jbn.task.metrics import predicted
@@ -171,6 +171,20 @@ class Result:
         )
         return table.drop(columns="objective") if judged_by.plain else table
 
+    def importance(self, **options: Any) -> "pd.DataFrame":
+        """What mattered: one row per hyper-parameter that varies, the most important first.
+
+        Columns: `share` of what the hyper-parameters explain of the objective, and the 2.5 and 97.5 % quantiles
+        `low` and `high` over bootstrap resamples.
+
+        Args:
+            **options: as for `jbn.search.importance`: `method`, `resamples`, `key`.
+
+        Raises:
+            InputError: as `jbn.search.importance`.
+        """
+        return important(self, **options)
+
     def best(self) -> Best:
         """The winner: best by the objective, ties by validation loss, then by `config_id`.
 
@@ -183,6 +197,15 @@ class Result:
                 "lower the learning rates"
             )
         return self.winner
+
+
+def important(result: Any, **options: Any) -> "pd.DataFrame":
+    """What mattered in a result with configurations and scores, as a table."""
+    import pandas as pd
+
+    found = importance(result, **options)
+    columns = {"share": found.shares, "low": found.low, "high": found.high}
+    return pd.DataFrame(columns, index=pd.Index(found.names, name="hyper-parameter"))
 
 
 def best_member(history: History, seeds: int) -> int | None:

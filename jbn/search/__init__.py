@@ -3,6 +3,7 @@
 from jbn.search.ask_tell import Batches as Batches
 from jbn.search.ask_tell import optuna as optuna
 from jbn.search.configs import Configs as Configs
+from jbn.search.dimensions import Dimension as Dimension
 from jbn.search.importance import Importance as Importance
 from jbn.search.importance import importance as importance
 from jbn.search.refinement import refine as refine

@@ -65,7 +65,7 @@ def read(folder: str | os.PathLike[str]) -> Record:
     """Read the sweep in a folder without changing it; a run in progress may go on writing.
 
     Args:
-        folder: The folder that was given to `create`.
+        folder: The folder that was given to `create`; or one with the rounds of a search, which are read as one.
 
     Returns:
         Settings, configurations and curves as of one moment: segments are seen whole or not at all.
@@ -88,6 +88,9 @@ def read(folder: str | os.PathLike[str]) -> Record:
     """
     path = Path(folder) / schema.FILE_NAME
     if not os.path.isfile(path):
+        inside = path.parent.glob("round-*/") if os.path.isdir(path.parent) else ()
+        if rounds := sorted(inside, key=_round):
+            return _together([read(own) for own in rounds])
         raise InputError(f"there is no sweep in {str(folder)!r} (no {path.name}); name the folder of a run")
     with _damage_told(path), input_errors(path), closing(_open(path)) as connection, _snapshot(connection):
         rows = connection.execute("SELECT name, value FROM settings ORDER BY rowid").fetchall()
@@ -96,6 +99,31 @@ def read(folder: str | os.PathLike[str]) -> Record:
             configurations=_as_now(_frame(connection, "configurations", "config_id")),
             curves=_frame(connection, "curves", "config_id, seed, segment"),
         )
+
+
+def _round(folder: Path) -> int:
+    number = folder.name.removeprefix("round-")
+    return int(number) if number.isdecimal() else 0
+
+
+def _together(rounds: list[Record]) -> Record:
+    """The rounds of a search as one record, with the number of each configuration's `round`, counted from 1."""
+    import pandas as pd
+
+    configurations, curves, before = [], [], 0
+    for number, own in enumerate(rounds, 1):
+        table, curve = own.configurations.copy(), own.curves.copy()
+        table["config_id"] += before
+        curve["config_id"] += before
+        table.insert(1, "round", number)
+        configurations.append(table)
+        curves.append(curve)
+        before += len(table)
+    return Record(
+        settings={**rounds[0].settings, "rounds": len(rounds)},
+        configurations=pd.concat(configurations, ignore_index=True),
+        curves=pd.concat(curves, ignore_index=True),
+    )
 
 
 def _open(path: Path) -> sqlite3.Connection:

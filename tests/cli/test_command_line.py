@@ -329,3 +329,46 @@ def test_where_all_diverge_it_says_so(place):
     assert run.returncode == 1
     assert "every configuration diverged: lower the learning rates" in run.stdout
     assert run.stderr == ""
+
+
+@pytest.fixture(scope="module")
+def rounds(place):
+    return jbn("sweep", "spec.toml", "--configs", 24, "--rounds", 2, "--out", "fine", cwd=place)
+
+
+def test_rounds_say_how_they_share_and_how_the_region_moved(rounds, place):
+    assert rounds.returncode == 0, rounds.stderr
+    assert "24 configurations in 2 rounds, 12 + 12, 2 epochs, seed 0" in rounds.stdout
+    assert "round 2: 12 configurations" in rounds.stdout
+    assert "The best 10 of 24 configurations" in rounds.stdout
+    lines = rounds.stdout.splitlines()
+    (row,) = [line for line in lines if line.startswith("learning_rate")]
+    assert row.split()[1:4] == ["0.001", "to", "0.1"]
+    low, _, high = row.split()[4:7]
+    assert 0.001 < float(low) < float(high) <= 0.1
+    assert sum(line.startswith("winner: configuration ") for line in lines) == 1
+    assert sorted(path.name for path in (place / "fine").iterdir()) == ["round-1", "round-2"]
+
+
+def test_importance_of_a_run(rounds, place):
+    shown = jbn("importance", "fine", "--resamples", 3, cwd=place)
+    assert shown.returncode == 0, shown.stderr
+    assert shown.stdout.splitlines()[0].split() == ["hyper-parameter", "share", "95", "%", "range"]
+    assert {line.split()[0] for line in shown.stdout.splitlines()[1:]} == {"learning_rate", "hidden_units"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("sweep", "--rounds", 2, "--grid", 2), "rounds and grid exclude each other"),
+        (("sweep", "--rounds", 2, "--configs", 19), "at least 10 configurations, got 19 for 2 rounds"),
+        (("importance", "nowhere"), "there is no sweep in 'nowhere'"),
+        (("importance", "fine", "--method", "shap"), "unknown method 'shap'"),
+    ],
+)
+def test_rounds_and_importance_that_cannot_be(rounds, place, arguments, message):
+    done = jbn(*arguments, cwd=place)
+    assert done.returncode == 2
+    assert done.stdout == "" or done.stdout.startswith("Data(")
+    assert message in done.stderr
+    assert len(done.stderr.splitlines()) == 1
