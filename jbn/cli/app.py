@@ -137,12 +137,23 @@ def report(
     folder: Annotated[Path, typer.Argument(help="Folder of a run.")],
     png: Annotated[Path | None, typer.Option(help="Picture to write.  [default: FOLDER/curves.png]")] = None,
 ) -> None:
-    """Draw the learning curves of a run."""
+    """Draw the learning curves of a run; of a search in rounds, show how the region moved."""
     from jbn.report import learning_curves
 
     target = png or folder / "curves.png"
     learning_curves(folder, target)
+    _show_regions(folder)
     Console(soft_wrap=True).print(f"wrote {target}", markup=False, highlight=False)
+
+
+def _show_regions(folder: Path) -> None:
+    from jbn import store
+    from jbn.cli.show import show_regions
+    from jbn.search import Space
+
+    regions = store.read(folder).settings.get("regions")
+    if regions:
+        show_regions(Console(), [Space.from_spec(region) for region in regions])
 
 
 @app.command()

@@ -111,6 +111,7 @@ def coarse_to_fine(
     out: str | Path | None = None,
     on_round: Callable[[int, Space, Configs], None] | None = None,
     on_segment: Callable[[Any], bool | None] | None = None,
+    settings: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> Rounds:
     """Searches in rounds: every round draws its share of the configurations where those so far were good.
@@ -130,6 +131,7 @@ def coarse_to_fine(
         out: a folder with one run for each round in it, `round-1`, `round-2`, ...; it is read as one run.
         on_round: called before every round, with its number (from 0), its space and its configurations.
         on_segment: as for `jbn.sweep`; where it returns True, no other round begins.
+        settings: more to record, as for `jbn.sweep`; the number of the round and its region are recorded too.
         **options: as for `jbn.sweep`.
 
     Returns:
@@ -167,7 +169,12 @@ def coarse_to_fine(
         # laid out for the whole space: another region needs no other program
         columns = Configs(_with_all(drawn, space, count), space=space)
         folder = None if out is None else Path(out, f"round-{place + 1}")
-        results.append(sweep(task, columns, epochs=epochs, key=key, out=folder, on_segment=ends, **options))
+        said = {**(settings or {}), "round": place + 1, "region": spaces[-1].to_spec()}
+        results.append(
+            sweep(
+                task, columns, epochs=epochs, key=key, out=folder, on_segment=ends, settings=said, **options
+            )
+        )
         if asked:
             break
     return Rounds(tuple(results), tuple(spaces), rounds)

@@ -200,7 +200,7 @@ def _sampler(given: Any, key: Any) -> Any:
         if given == "tpe":
             return kinds.TPESampler(seed=seed, multivariate=False, constant_liar=True)
         made = {
-            "gp": kinds.GPSampler,
+            "gp": functools.partial(kinds.GPSampler, warn_independent_sampling=False),
             "cma_es": functools.partial(kinds.CmaEsSampler, warn_independent_sampling=False),
             "nsga_ii": kinds.NSGAIISampler,
             "random": kinds.RandomSampler,

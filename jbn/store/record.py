@@ -120,7 +120,11 @@ def _together(rounds: list[Record]) -> Record:
         curves.append(curve)
         before += len(table)
     return Record(
-        settings={**rounds[0].settings, "rounds": len(rounds)},
+        settings={
+            **rounds[0].settings,
+            "rounds": len(rounds),
+            "regions": [own.settings.get("region") for own in rounds],
+        },
         configurations=pd.concat(configurations, ignore_index=True),
         curves=pd.concat(curves, ignore_index=True),
     )

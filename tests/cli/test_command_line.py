@@ -350,6 +350,15 @@ def test_rounds_say_how_they_share_and_how_the_region_moved(rounds, place):
     assert sorted(path.name for path in (place / "fine").iterdir()) == ["round-1", "round-2"]
 
 
+def test_the_report_says_how_the_region_moved_too(rounds, place):
+    shown = jbn("report", "fine", cwd=place)
+    assert shown.returncode == 0, shown.stderr
+    assert "How the region moved:" in shown.stdout
+    region = [line.split() for line in rounds.stdout.splitlines() if line.startswith("learning_rate")]
+    assert region == [line.split() for line in shown.stdout.splitlines() if line.startswith("learning_rate")]
+    assert shown.stdout.splitlines()[-1] == "wrote fine/curves.png"
+
+
 def test_importance_of_a_run(rounds, place):
     shown = jbn("importance", "fine", "--resamples", 3, cwd=place)
     assert shown.returncode == 0, shown.stderr
