@@ -11,9 +11,10 @@ from jbn.nn.mlp import mlp as mlp
 from jbn.nn.model import Model as Model
 from jbn.policies import Edits as Edits
 from jbn.policies import History as History
+from jbn.policies import halving as halving
+from jbn.policies import median_stopping as median_stopping
 from jbn.policies import watch as watch
 from jbn.runs.result import Result as Result
-from jbn.runs.rounds import Rounds as Rounds
 from jbn.runs.rounds import coarse_to_fine as coarse_to_fine
 from jbn.runs.sweep import Progress as Progress
 from jbn.runs.sweep import sweep as sweep
@@ -21,10 +22,8 @@ from jbn.search import Space as Space
 from jbn.search import choice as choice
 from jbn.search import integers as integers
 from jbn.search import log_uniform as log_uniform
-from jbn.search import quantized as quantized
 from jbn.search import reverse_log_uniform as reverse_log_uniform
 from jbn.search import uniform as uniform
-from jbn.search import when as when
 from jbn.task import data as data
 from jbn.task.losses import loss as loss
 from jbn.task.metrics import metric as metric

@@ -74,23 +74,30 @@ def test_the_readme_s_first_examples_run(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     example = blocks("python")[0]
     assert len(example.splitlines()) <= 25
-    names = {}
-    exec(compile(example, "README.md", "exec"), names)
-    assert "learning_rate" in capsys.readouterr().out
-    exec(compile(blocks("python")[1], "README.md", "exec"), names)  # goes on with the names of the first
-    assert "validation_accuracy_standard_error" in capsys.readouterr().out
-    exec(compile(blocks("python")[2], "README.md", "exec"), names)
-    assert "mean_absolute_error" in capsys.readouterr().out
-    exec(compile(blocks("python")[3], "README.md", "exec"), names)
-    assert "town is missing" in capsys.readouterr().out
-    exec(compile(blocks("python")[4], "README.md", "exec"), names)
-    assert "width" in capsys.readouterr().out
+    names, shown = {}, []
+    for code in blocks("python")[: len(_FIRST)]:  # each goes on with the names of those before
+        exec(compile(code, "README.md", "exec"), names)
+        shown.append(capsys.readouterr().out)
+    for words, text in zip(_FIRST, shown, strict=True):
+        assert words in text
+
+
+_FIRST = (
+    "learning_rate",
+    "validation_accuracy_standard_error",
+    "share",
+    "optimizer",
+    "config_id",
+    "mean_absolute_error",
+    "town is missing",
+    "width",
+)
 
 
 def test_the_readme_s_choice_of_an_optimizer_runs(capsys):
     names = {"jax": jax, "jbn": jbn, "optax": optax}
     fenced = (ROOT / "README.md").read_text().split("```")[1::2]
-    (example,) = [block for block in fenced if "optimizer=jbn.choice" in block]
+    (example,) = [block for block in fenced if 'name="mine"' in block]
     exec(compile(example, "README.md", "exec"), names)
     shown = capsys.readouterr().out
     assert "mine" in shown

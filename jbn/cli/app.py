@@ -57,6 +57,10 @@ def sweep(
         ),
     ] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training part.  [default: 50]")] = None,
+    policy: Annotated[
+        str | None,
+        typer.Option(help="Stop what falls behind: halving, or median_stopping.  [default: stop nothing]"),
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Of split, search and training.  [default: 0]")] = None,
     seeds: Annotated[
         int | None,
@@ -94,8 +98,9 @@ def sweep(
 
     Without a spec it varies learning_rate, beta1, beta2, epsilon, layers, hidden_units, decay_rate and
     batch_size.
-    A spec may set configs, grid, rounds, epochs, seed, seeds, folds, data, data_dir, target, categorical, drop, out,
-    targets, loss, metrics, objective and a table [space], e.g. learning_rate = {log_uniform = [1e-4, 1.0]}.
+    A spec may set configs, grid, rounds, epochs, policy, seed, seeds, folds, data, data_dir, target, categorical,
+    drop, out, targets, loss, metrics, objective and a table [space], e.g.
+    learning_rate = {log_uniform = [1e-4, 1.0]}.
     """
     from jbn.cli.spec import resolve
     from jbn.cli.sweep import How, run
@@ -105,6 +110,7 @@ def sweep(
         grid=grid,
         rounds=rounds,
         epochs=epochs,
+        policy=policy,
         seed=seed,
         seeds=seeds,
         folds=folds,

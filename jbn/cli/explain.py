@@ -1,7 +1,5 @@
 """The plan of a sweep in a table, and afterwards what became of it."""
 
-import resource
-import sys
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
@@ -9,6 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from jbn.engine.forecast import CohortForecast, Forecast
+from jbn.engine.memory import peak_resident_bytes
 from jbn.runs.result import Result
 
 
@@ -38,7 +37,7 @@ def show_outcome(console: Console, expected: Forecast, result: Result) -> None:
     happened = {
         "compiling, s": (expected.compile_seconds, timings.trace + timings.compile),
         "training, s of a worker": (expected.run_seconds, result.run_seconds),
-        "peak memory, GB": (expected.peak_bytes / 1e9, _peak_bytes() / 1e9),
+        "peak memory, GB": (expected.peak_bytes / 1e9, peak_resident_bytes() / 1e9),
     }
     table = Table(header_style="bold", box=None, padding=(0, 1, 0, 0))
     for heading in ("", "expected", "happened", "ratio"):
@@ -63,9 +62,3 @@ def _telling(cohorts: Sequence[CohortForecast]) -> list[str]:
             values[name].add(str(value))
     padded = {name for cohort in cohorts for name in cohort.structure.padded}
     return [name for name, own in values.items() if len(own) > 1 or name in padded]
-
-
-def _peak_bytes() -> int:
-    """The largest memory that this process ever had."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 from jbn.errors import InputError, did_you_mean
 from jbn.search import Space
 
+POLICIES = ("halving", "median_stopping")
+
 
 @dataclasses.dataclass(frozen=True)
 class Spec:
@@ -24,6 +26,7 @@ class Spec:
         grid: points per axis of a grid search, in the place of a random one.
         rounds: of a search from coarse to fine, which share the configurations; 1 is a random search.
         epochs: passes over the training part.
+        policy: by which configurations are stopped early, "halving" or "median_stopping"; None: none are.
         seed: of the split, the search and the training.
         seeds: seed indices that every configuration is trained with.
         folds: of cross-validation; 1 is none.
@@ -44,6 +47,7 @@ class Spec:
     grid: int | None = None
     rounds: int = 1
     epochs: int = 50
+    policy: str | None = None
     seed: int = 0
     seeds: int = 1
     folds: int = 1
@@ -78,6 +82,7 @@ _KINDS: Mapping[str, _Kind] = {
     "grid": _Kind((int,), "a whole number of at least 1", 1),
     "rounds": _Kind((int,), "a whole number of at least 1", 1),
     "epochs": _Kind((int,), "a whole number of at least 1", 1),
+    "policy": _Kind((str,), "a text"),
     "seed": _Kind((int,), "a whole number of at least 0", 0),
     "seeds": _Kind((int,), "a whole number of at least 1", 1),
     "folds": _Kind((int,), "a whole number of at least 1", 1),
@@ -110,6 +115,8 @@ def resolve(path: Path | None, options: Mapping[str, Any]) -> Spec:
         raise InputError(
             "rounds and grid exclude each other: rounds draw where the configurations so far were good"
         )
+    if values.get("policy", POLICIES[0]) not in POLICIES:
+        raise InputError(f"unknown policy {values['policy']!r}: {did_you_mean(values['policy'], POLICIES)}")
     space = values.pop("space", None)
     if "metrics" in values:
         values["metrics"] = tuple(values["metrics"])

@@ -5,7 +5,7 @@ import datetime
 import functools
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +20,17 @@ from jbn.cli.show import show_regions, show_summary, show_table, show_winner
 from jbn.cli.spec import Spec
 from jbn.engine.plan import MANY_PROGRAMS
 from jbn.errors import InputError
+from jbn.policies import Policy
 from jbn.runs.result import Result
 from jbn.runs.rounds import Rounds, split
 from jbn.search import Configs, Space
 from jbn.task.data import Data
 
 ALL_DIVERGED, INTERRUPTED = 1, 130
+_POLICIES: Mapping[str, Callable[[], Policy]] = {
+    "halving": jbn.halving,
+    "median_stopping": jbn.median_stopping,
+}
 _SEARCH, _TRAINING = 0, 1  # purposes of the seed's key
 
 
@@ -178,6 +183,7 @@ def _watched(train: Callable[[dict[str, Any]], Any], spec: Spec, out: str, conso
                 "epochs": spec.epochs,
                 "seeds": spec.seeds,
                 "folds": spec.folds,
+                "policy": None if spec.policy is None else _POLICIES[spec.policy](),
                 "out": out,
                 "on_plan": functools.partial(show_plan, console) if how.explain else None,
                 "on_segment": on_segment,

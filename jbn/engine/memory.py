@@ -1,6 +1,8 @@
 """How much memory a sweep takes, from shapes and the compiled programs, and how much there is."""
 
 import gc
+import resource
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -112,6 +114,18 @@ def check_memory(needed: int, configurations: int, available: int | None) -> Non
 def resident_bytes() -> int:
     """What this process has in memory now; 0 where the system does not tell."""
     return _kilobytes("/proc/self/status", "VmRSS:") * 1024
+
+
+def peak_resident_bytes() -> int:
+    """The most that this process had in memory so far.
+
+    The system's count for a process also knows what its parent had when it began; this one does not.
+    """
+    own = _kilobytes("/proc/self/status", "VmHWM:") * 1024
+    if own:
+        return own
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def available_bytes() -> int | None:

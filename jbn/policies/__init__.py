@@ -10,3 +10,5 @@ from jbn.policies.interface import History as History
 from jbn.policies.interface import Policy as Policy
 from jbn.policies.interface import watch as watch
 from jbn.policies.ranking import rank as rank
+from jbn.policies.stopping import halving as halving
+from jbn.policies.stopping import median_stopping as median_stopping

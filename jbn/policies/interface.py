@@ -24,6 +24,7 @@ class History(NamedTuple):
             did not take part.
         status: of each member now: index into `STATUS_NAMES`.
         objective: by which of the metrics members are compared.
+        seeds: members of a configuration.
     """
 
     train_loss: Float[np.ndarray, "segments members"]
@@ -31,6 +32,7 @@ class History(NamedTuple):
     steps: Int[np.ndarray, "segments members"]
     status: Int[np.ndarray, " members"]
     objective: Objective = Objective("accuracy", maximize=True)
+    seeds: int = 1
 
     @property
     def validation_loss(self) -> Float[np.ndarray, "segments members"]:

@@ -151,7 +151,7 @@ def sweep(
             )
         )
         loop = _Loop(engine, record, epochs, seeds, policy or watch, jax.random.fold_in(key, _POLICY), start)
-        empty = empty_history(engine.members, task.problem.measured, task.judged_by)
+        empty = empty_history(engine.members, task.problem.measured, task.judged_by, seeds)
         history = loop.run(empty, on_segment)
         winner = _winner(task, columns, engine, history, seeds, each)
         test = {} if winner is None else winner.evaluate(*task.data.test)
@@ -292,11 +292,11 @@ class _Loop:
         )
 
 
-def empty_history(members: int, measured: Sequence[str], objective: Objective) -> History:
+def empty_history(members: int, measured: Sequence[str], objective: Objective, seeds: int = 1) -> History:
     """The history of a population before its first segment."""
     curve, steps = np.zeros((0, members)), np.zeros((0, members), np.int64)
     validation = dict.fromkeys(measured, curve)
-    return History(curve, validation, steps, np.full(members, RUNNING), objective)
+    return History(curve, validation, steps, np.full(members, RUNNING), objective, seeds)
 
 
 def extended(history: History, segment: Segment, took_part: np.ndarray) -> History:

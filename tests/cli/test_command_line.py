@@ -381,3 +381,13 @@ def test_rounds_and_importance_that_cannot_be(rounds, place, arguments, message)
     assert done.stdout == "" or done.stdout.startswith("Data(")
     assert message in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_policy_stops_what_falls_behind(place):
+    done = jbn("sweep", "spec.toml", "--policy", "halving", "--out", "halved", cwd=place)
+    assert done.returncode == 0, done.stderr
+    assert "segment 2/2  2/6 alive" in done.stdout
+    assert "6 configurations (2 done, 4 stopped)" in done.stdout
+    wrong = jbn("sweep", "spec.toml", "--policy", "halfing", cwd=place)
+    assert wrong.returncode == 2
+    assert "unknown policy 'halfing': did you mean 'halving'" in wrong.stderr

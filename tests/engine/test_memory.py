@@ -204,9 +204,10 @@ def test_chunks_wait_on_the_host_where_an_accelerator_is_too_small(limit, waits)
 
 
 PEAK = """
-import json, resource, sys
+import json, sys
 import jax, numpy as np
 import jbn
+from jbn.engine.memory import peak_resident_bytes
 
 kind = sys.argv[1]
 draws = np.random.default_rng(0)
@@ -218,8 +219,7 @@ task = jbn.Task(model=model, data=jbn.data.arrays(x, y))
 configs = jbn.search.Configs({"learning_rate": np.logspace(-3, -1, {"mlp": 64, "cnn": 2}[kind])})
 seen = []
 jbn.sweep(task, configs, epochs=2, key=jax.random.key(0), workers=2, on_plan=seen.append)
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-print(json.dumps([seen[0].peak_bytes, peak]))
+print(json.dumps([seen[0].peak_bytes, peak_resident_bytes()]))
 """
 
 

@@ -13,10 +13,10 @@ KEY = jax.random.key(2)
 SPACE = jbn.Space(
     learning_rate=jbn.log_uniform(1e-3, 1e-1),
     optimizer=jbn.choice("adam", "sgd"),
-    beta2=jbn.when(jbn.reverse_log_uniform(0.9, 0.99), optimizer="adam"),
-    dropout=jbn.when(jbn.uniform(0.1, 0.5), optimizer="sgd"),
-    layers=jbn.when(jbn.integers(1, 3), optimizer="sgd"),
-    hidden_units=jbn.quantized(jbn.integers(8, 32), 8),
+    beta2=jbn.search.when(jbn.reverse_log_uniform(0.9, 0.99), optimizer="adam"),
+    dropout=jbn.search.when(jbn.uniform(0.1, 0.5), optimizer="sgd"),
+    layers=jbn.search.when(jbn.integers(1, 3), optimizer="sgd"),
+    hidden_units=jbn.search.quantized(jbn.integers(8, 32), 8),
     batch_size=jbn.choice(128, 256),
 )
 
@@ -58,7 +58,7 @@ def test_what_has_no_default_must_always_be_there():
 
     task = jbn.Task(model=jbn.model(init, apply), data=DATA)
     space = jbn.Space(
-        optimizer=jbn.choice("adam", "sgd"), width=jbn.when(jbn.uniform(0.5, 1.0), optimizer="adam")
+        optimizer=jbn.choice("adam", "sgd"), width=jbn.search.when(jbn.uniform(0.5, 1.0), optimizer="adam")
     )
     with pytest.raises(
         InputError, match="may switch a hyper-parameter off where it has a default, but width"

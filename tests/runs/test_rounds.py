@@ -122,7 +122,7 @@ def test_a_hyper_parameter_that_is_gone_is_empty_in_later_rounds():
     space = jbn.Space(
         learning_rate=jbn.log_uniform(1e-3, 1e-2),
         optimizer=jbn.choice("adam", "sgd"),
-        optimizer_momentum=jbn.when(jbn.uniform(0.0, 0.5), optimizer="sgd"),
+        optimizer_momentum=jbn.search.when(jbn.uniform(0.0, 0.5), optimizer="sgd"),
     )
     result = jbn.coarse_to_fine(TASK, space, configs=40, rounds=2, epochs=2, key=KEY)
     first, second = result.results

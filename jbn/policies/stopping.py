@@ -1,0 +1,155 @@
+"""Policies that stop what falls behind: successive halving, Hyperband's brackets, and the median rule."""
+
+import dataclasses
+
+import numpy as np
+from jaxtyping import Bool, Float, Int, PRNGKeyArray
+
+from jbn.errors import InputError
+from jbn.policies.interface import DIVERGED, RUNNING, Edits, History
+from jbn.policies.ranking import rank
+from jbn.task.objectives import last
+
+
+@dataclasses.dataclass(frozen=True)
+class Halving:
+    """Successive halving as a policy; made by `halving`."""
+
+    eta: int
+    min_epochs: int
+    brackets: int
+
+    def __call__(self, history: History, key: PRNGKeyArray) -> Edits:
+        """Stops what is not among the best of its bracket where the segment was a rung."""
+        del key
+        segments, order = len(history.steps), _order(history)
+        groups = np.arange(len(order)) % self.brackets
+        stop = [
+            self._dropped(order[groups[order] == bracket], bracket, segments)
+            for bracket in range(self.brackets)
+        ]
+        return Edits(_running_members(history, np.concatenate(stop)))
+
+    def _dropped(self, best_first: np.ndarray, bracket: int, segments: int) -> np.ndarray:
+        """Configurations beyond those that this rung keeps; none where it is no rung."""
+        rung = self.rung(bracket, segments)
+        if rung is None or not len(best_first):
+            return best_first[:0]
+        return best_first[max(1, len(best_first) // self.eta ** (rung + 1)) :]
+
+    def rung(self, bracket: int, segments: int) -> int | None:
+        """The number of the rung that a bracket reaches after so many segments, from 0; None if it is none."""
+        edge, rung = self.min_epochs * self.eta**bracket, 0
+        while edge < segments:
+            edge, rung = edge * self.eta, rung + 1
+        return rung if edge == segments else None
+
+
+def halving(*, eta: int = 3, min_epochs: int = 1, brackets: int = 1) -> Halving:
+    """Successive halving (Jamieson and Talwalkar 2016), with several brackets Hyperband (Li et al. 2018).
+
+    After `min_epochs * eta^k` epochs, k = 0, 1, ..., the best `1 / eta^(k + 1)` of the configurations that a bracket
+    began with go on, at least one; the others are stopped and keep their history. Configuration i is in bracket
+    `i mod brackets`, and bracket b has its first rung `eta^b` times later: the first ones are thrifty, the last ones
+    patient. Survivors go on exactly where they were.
+
+    Configurations are compared by the objective now, the mean over their seeds; ties by validation loss, then by
+    number. Those that diverged come last.
+
+    Args:
+        eta: so many times fewer go on at a rung, at least 2.
+        min_epochs: epochs before the first rung, at least 1.
+        brackets: how many, at least 1.
+
+    Returns:
+        A policy for `jbn.sweep(..., policy=...)`.
+
+    Raises:
+        InputError: a number that is not whole or too small.
+
+    >>> import jax, jbn
+    >>> task = jbn.Task(model=jbn.mlp(layers=1, hidden_units=8), data=jbn.data.digits())
+    >>> space = jbn.Space(learning_rate=jbn.log_uniform(1e-4, 1.0), batch_size=256)
+    >>> configs = jbn.search.random(space, 9, key=0)
+    >>> result = jbn.sweep(task, configs, epochs=4, key=jax.random.key(0), policy=jbn.halving())
+    >>> sorted(result.table().steps)
+    [4, 4, 4, 4, 4, 4, 12, 12, 16]
+    """
+    for name, value, low in (("eta", eta, 2), ("min_epochs", min_epochs, 1), ("brackets", brackets, 1)):
+        if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < low:
+            raise InputError(f"{name} must be a whole number of at least {low}, got {value!r}")
+    return Halving(int(eta), int(min_epochs), int(brackets))
+
+
+@dataclasses.dataclass(frozen=True)
+class MedianStopping:
+    """The median rule as a policy; made by `median_stopping`."""
+
+    min_epochs: int
+    min_configs: int
+
+    def __call__(self, history: History, key: PRNGKeyArray) -> Edits:
+        """Stops what never was as good as the median is on average."""
+        del key
+        if len(history.steps) < self.min_epochs:
+            return Edits()
+        curve = history.objective.scores(history.validation[history.objective.metric])
+        whole = curve.reshape(len(curve), -1, history.seeds).mean(axis=2)
+        usable = ~_diverged(history)
+        if usable.sum() < self.min_configs:
+            return Edits()
+        with np.errstate(all="ignore"):
+            averages = np.nansum(whole, axis=0) / np.maximum(1, (~np.isnan(whole)).sum(axis=0))
+            best = np.fmax.reduce(whole, axis=0)
+        behind = usable & (best < np.median(averages[usable]))
+        return Edits(_running_members(history, np.flatnonzero(behind)))
+
+
+def median_stopping(*, min_epochs: int = 5, min_configs: int = 5) -> MedianStopping:
+    """Stops configurations whose best objective so far is worse than the median of all averages.
+
+    This is the median rule of Golovin et al. (2017). The average of a configuration is that of its objective after
+    every epoch that it took part in; those that were stopped count with theirs.
+
+    Args:
+        min_epochs: stop nothing before so many epochs, at least 1.
+        min_configs: nor where fewer have not diverged, at least 1.
+
+    Returns:
+        A policy for `jbn.sweep(..., policy=...)`.
+
+    Raises:
+        InputError: a number that is not whole or too small.
+
+    >>> median_stopping(min_epochs=3)
+    MedianStopping(min_epochs=3, min_configs=5)
+    """
+    for name, value in (("min_epochs", min_epochs), ("min_configs", min_configs)):
+        if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 1:
+            raise InputError(f"{name} must be a whole number of at least 1, got {value!r}")
+    return MedianStopping(int(min_epochs), int(min_configs))
+
+
+def _order(history: History) -> Int[np.ndarray, " configurations"]:
+    """All configurations, best first; those that were stopped before come after those that go on."""
+    scores = history.scores.reshape(-1, history.seeds).mean(axis=1)
+    loss = last(history.validation_loss).reshape(-1, history.seeds).mean(axis=1)
+    going = _going(history)
+    return rank(np.where(going, scores, -np.inf), loss, going & ~_diverged(history))
+
+
+def _going(history: History) -> Bool[np.ndarray, " configurations"]:
+    return (history.status.reshape(-1, history.seeds) == RUNNING).all(axis=1)
+
+
+def _diverged(history: History) -> Bool[np.ndarray, " configurations"]:
+    return (history.status.reshape(-1, history.seeds) == DIVERGED).any(axis=1)
+
+
+def _running_members(
+    history: History, configurations: Int[np.ndarray, " stopped"] | Float[np.ndarray, " stopped"]
+) -> Int[np.ndarray, " members"]:
+    """Their members that are still running."""
+    rows = configurations.astype(np.int64)
+    members = (rows[:, None] * history.seeds + np.arange(history.seeds)).ravel()
+    return np.sort(members[history.status[members] == RUNNING])
