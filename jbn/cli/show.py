@@ -58,6 +58,8 @@ def show_summary(console: Console, results: Sequence[Result]) -> None:
 
 def show_regions(console: Console, spaces: Sequence[Space]) -> None:
     """How the region moved: what each round searched, a row per hyper-parameter that was narrowed."""
+    if len(spaces) < 2:
+        return
     table = Table(header_style="bold", box=None, padding=(0, 2, 0, 0))
     for heading in ("", *(f"round {place}" for place in range(1, len(spaces) + 1))):
         table.add_column(heading, overflow="fold")

@@ -359,6 +359,23 @@ def test_the_report_says_how_the_region_moved_too(rounds, place):
     assert shown.stdout.splitlines()[-1] == "wrote fine/curves.png"
 
 
+def test_a_search_that_ended_in_its_first_round_says_nothing_of_regions(capsys):
+    from rich.console import Console
+
+    import jbn
+    from jbn.cli.show import show_regions
+
+    space = jbn.Space(a=jbn.uniform(0, 1), b=jbn.choice("x", "y"))
+    finer = jbn.Space(a=jbn.uniform(0.95, 0.96), b=jbn.choice("x"))
+    show_regions(Console(), [space])
+    assert capsys.readouterr().out == ""
+    show_regions(Console(), [space, space])
+    assert "did not move: nothing mattered beyond chance" in capsys.readouterr().out
+    show_regions(Console(), [space, finer])
+    shown = capsys.readouterr().out.split()
+    assert shown[shown.index("a") + 1 :][:6] == ["0", "to", "1", "1", "-", "0.05"]
+
+
 def test_importance_of_a_run(rounds, place):
     shown = jbn("importance", "fine", "--resamples", 3, cwd=place)
     assert shown.returncode == 0, shown.stderr
