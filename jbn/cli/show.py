@@ -159,6 +159,8 @@ def _cell(name: str, value: object, error: float, between: str, *, small: bool) 
     if not isinstance(value, float):
         return str(value)
     short = name.removeprefix("validation_")
+    if short == name and value.is_integer() and value >= 1000:  # a whole number that not every row has
+        return str(int(value))
     number = _digits(short, value, small=small)
     return number if np.isnan(error) else f"{number}{between}{_digits(short, error, small=small)}"
 

@@ -25,6 +25,7 @@ from jbn.runs.result import Result
 from jbn.runs.rounds import Rounds, split
 from jbn.search import Configs, Space
 from jbn.task.data import Data
+from jbn.task.optimizer_choice import with_defaults
 
 ALL_DIVERGED, INTERRUPTED = 1, 130
 _POLICIES: Mapping[str, Callable[[], Policy]] = {
@@ -81,7 +82,7 @@ def run(spec: Spec, console: Console, how: How) -> int:
 def _at_once(task: jbn.Task, spec: Spec, out: str, console: Console, how: How) -> int:
     """One sweep over all configurations."""
     configs = draw(spec, task.data)
-    task.check(configs)
+    task.check(with_defaults(task, configs))
     _announce(console, spec, f"{configs.count} configurations")
     result = _watched(
         lambda options: jbn.sweep(task, configs, key=_training_key(spec), **options), spec, out, console, how

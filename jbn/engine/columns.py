@@ -76,7 +76,7 @@ def _reference(configs: Mapping[str, np.ndarray], defaults: Mapping[str, Any]) -
     drawn = {} if space is None else draw(space, REFERENCE, key=0)
     return {
         name: own[np.arange(REFERENCE) * len(own) // REFERENCE]
-        if _dimension(name, configs) is None
+        if _dimension(name, configs) is None or (missing(drawn[name]).any() and defaults.get(name) is None)
         else _with_default(drawn[name], defaults.get(name))
         for name, own in configs.items()
     }

@@ -41,6 +41,7 @@ def dot_general(
         and tuple(right) == tuple(range(inputs))
         and lhs.dtype == rhs.dtype
         and 0 < inputs < min(lhs.ndim, rhs.ndim)
+        and lhs.size > 0 < rhs.size
     )
     if not plain:
         return jax.lax.dot_general(lhs, rhs, dimension_numbers, **options)

@@ -45,7 +45,7 @@ def importance_of_run(folder: str | os.PathLike[str], **options: Any) -> "pd.Dat
     if "round" in table:
         table = table[table["round"] == 1]
     space = Space.from_spec(run.settings["space"])
-    configs = Configs({name: table[name].to_numpy() for name in space}, space=space)
+    configs = Configs({name: table[name].to_numpy() for name in space if name in table}, space=space)
     usable = (table["status"] != "diverged").to_numpy()
     scores = run.objective.scores(table["objective"].to_numpy(float))
     return important(_Recorded(configs, np.where(usable, scores, np.nan)), **options)

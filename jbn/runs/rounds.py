@@ -202,6 +202,8 @@ def joined(columns: list[Configs]) -> dict[str, np.ndarray]:
 
 def _finer(space: Space, results: list[Result], keep: float) -> Space:
     scores = np.concatenate([result.scores for result in results])
+    if not np.isfinite(scores).any():
+        return space  # all diverged: the next round tries other places
     return refine(space, (joined([result.configs for result in results]), scores), keep=keep)
 
 

@@ -13,7 +13,8 @@ import numpy.typing as npt
 from jbn.errors import InputError, did_you_mean
 from jbn.search.conditions import Conditional, base, check
 from jbn.search.configs import Configs
-from jbn.search.dimensions import Dimension, Options
+from jbn.search.dimensions import Dimension, Integers, Options, Uniform
+from jbn.search.quantized import Quantized
 from jbn.search.sampling import integer_seed
 from jbn.search.space import Space
 from jbn.search.values import at_least_one, plain
@@ -158,25 +159,33 @@ def suggest(trial: Any, name: str, axis: Dimension) -> Any:
     """A value on the axis, as Optuna wants it."""
     if isinstance(axis, Options) and not axis.ordered:
         return plain(trial.suggest_categorical(name, axis.options))
-    cells = len(axis.options) if isinstance(axis, Options) else getattr(axis, "cells", 0)
-    if 0 < cells <= 2**31:
-        place = (trial.suggest_int(name, 0, cells - 1) + 0.5) / cells
-        if hasattr(axis, "values"):
-            return plain(axis.values()[int(place * cells)])
-    else:
-        place = trial.suggest_float(name, 0.0, 1.0)
+    cells = _equal_cells(axis)
+    if not cells:
+        return plain(axis.from_unit(np.array([trial.suggest_float(name, 0.0, 1.0)]))[0])
+    place = (trial.suggest_int(name, 0, cells - 1) + 0.5) / cells
     return plain(axis.from_unit(np.array([place]))[0])
+
+
+def _equal_cells(axis: Dimension) -> int:
+    """How many values share the unit interval equally, where they are not too many to count; else 0."""
+    if isinstance(axis, Options):
+        return len(axis.options)
+    even = isinstance(axis, Integers) or (isinstance(axis, Quantized) and isinstance(axis.inner, Uniform))
+    return getattr(axis, "cells", 0) if even and getattr(axis, "cells", 0) <= 2**31 else 0
 
 
 def _columns(space: Space, rows: list[dict[str, Any]]) -> Configs:
     columns = {}
     for name, axis in space.items():
         values = [row[name] for row in rows]
-        if any(value is None for value in values) and not any(isinstance(v, str | bool) for v in values):
+        if any(value is None for value in values) and _of_numbers(base(axis)):
             values = [float("nan") if value is None else float(value) for value in values]
         columns[name] = values
-        del axis
     return Configs(columns, space=space)
+
+
+def _of_numbers(axis: Dimension) -> bool:
+    return not isinstance(axis, Options) or all(kind in (int, float) for kind in axis.types)
 
 
 def _sampler(given: Any, key: Any) -> Any:

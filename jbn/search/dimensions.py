@@ -180,7 +180,8 @@ class Integers(Dimension):
     scale: ClassVar[str] = "integers"
 
     @property
-    def _cells(self) -> int:
+    def cells(self) -> int:
+        """How many values there are."""
         return self.high - self.low + 1
 
     def __repr__(self) -> str:
@@ -197,17 +198,17 @@ class Integers(Dimension):
 
     def from_unit(self, u: npt.ArrayLike) -> npt.NDArray[np.int64]:
         """The whole numbers whose cells hold u, int64."""
-        return self.low + _cell(u, self._cells)
+        return self.low + _cell(u, self.cells)
 
     def to_unit(self, x: npt.ArrayLike) -> FloatArray:
         """The middles of the cells of x."""
         values = np.asarray(x, dtype=np.float64)
         require(self, values, (values >= self.low) & (values <= self.high) & (values == np.floor(values)))
-        return (values - self.low + 0.5) / self._cells
+        return (values - self.low + 0.5) / self.cells
 
     def grid_size(self, n: int) -> int:
         """The smaller of n and high - low + 1."""
-        return min(at_least_one(n, what="points"), self._cells)
+        return min(at_least_one(n, what="points"), self.cells)
 
     def grid(self, n: int) -> npt.NDArray[np.int64]:
         """Evenly spaced int64 values, rounded to the nearest, halves up."""

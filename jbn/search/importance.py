@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from jbn.errors import InputError, did_you_mean
 from jbn.search.ask_tell import load_optuna
-from jbn.search.conditions import Conditional, base
+from jbn.search.conditions import base, missing
 from jbn.search.configs import Configs
 from jbn.search.dimensions import Constant, Dimension, FloatArray
 from jbn.search.refinement import Scored, columns_of
@@ -59,7 +59,7 @@ def importance(
         key: as in `random`; it draws the resamples.
 
     Returns:
-        The shares. A hyper-parameter under a condition has none: not every configuration has it.
+        The shares. A hyper-parameter that some configurations do not have, or ignore, has none.
 
     Raises:
         InputError: an unknown method, no space, fewer than 10 configurations with a score, or Optuna (the extra
@@ -83,7 +83,11 @@ def importance(
             f"{len(scores)} have one: try more"
         )
     scores = np.where(usable, scores, scores[usable].min())
-    axes = {n: base(a) for n, a in own.items() if not isinstance(a, Conditional) and _varies(a, configs[n])}
+    axes = {
+        name: base(axis)
+        for name, axis in own.items()
+        if not missing(configs[name]).any() and _varies(base(axis), configs[name])
+    }
     if not axes:
         raise InputError("importance needs a hyper-parameter that varies, but all are constant")
     trials = _Trials(axes, configs, scores)
@@ -106,7 +110,7 @@ class _Trials:
         self._optuna = load_optuna()
         found = {name: _as_optuna(self._optuna, axis, configs[name]) for name, axis in axes.items()}
         kinds = {name: kind for name, (kind, _) in found.items()}
-        self._names = list(axes)
+        self._names, self._scores = list(axes), scores
         self._trials = [
             self._optuna.trial.create_trial(
                 params={name: values[row] for name, (_, values) in found.items()},
@@ -128,6 +132,8 @@ class _Trials:
         )
         if len(self._names) == 1:
             return np.ones(1)
+        if len(set(self._scores[rows].tolist())) == 1:
+            return np.full(len(self._names), 1 / len(self._names))
         found = evaluators.get_param_importances(study, evaluator=evaluator)
         values = np.array([max(0.0, found.get(name, 0.0)) for name in self._names])
         return values / values.sum() if values.sum() > 0 else np.full(len(values), 1 / len(values))
@@ -135,10 +141,11 @@ class _Trials:
 
 def _as_optuna(own: Any, axis: Dimension, values: npt.NDArray[Any]) -> tuple[Any, list[Any]]:
     """A distribution over the places of the unit interval, or over options, and where the values lie in it."""
+    places = axis.to_unit(values.tolist())
     if not axis.ordered:
         options = tuple(getattr(axis, "options", ()))
         return own.distributions.CategoricalDistribution(options), values.tolist()
-    return own.distributions.FloatDistribution(0.0, 1.0), axis.to_unit(values).tolist()
+    return own.distributions.FloatDistribution(0.0, 1.0), places.tolist()
 
 
 def _varies(axis: Dimension, values: npt.NDArray[Any]) -> bool:

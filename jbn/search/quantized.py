@@ -117,8 +117,11 @@ class Quantized(Dimension):
 
     def _value(self, number: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
         """The low end and so many steps, rounded to the digits that both have: 0.1 * 3 is 0.3."""
-        own = np.round(self.inner.low + number * self.step, _digits(self.inner.low, self.step))
-        return own.astype(np.int64) if self.whole else own
+        own = self.inner.low + number * self.step
+        if self.whole:
+            return np.round(own).astype(np.int64)
+        digits = _digits(self.inner.low, self.step)
+        return np.clip(own if digits > 15 else np.round(own, digits), self.inner.low, self.inner.high)
 
     def _warped(self, number: npt.NDArray[np.int64]) -> FloatArray:
         return self.inner.warped(self._value(number).astype(np.float64))
@@ -139,11 +142,13 @@ class Quantized(Dimension):
 
 
 def _digits(*numbers: float) -> int:
-    """Digits behind the point that these numbers have, at most 15."""
+    """Digits behind the point that these numbers have."""
     exponents = [Decimal(repr(float(number))).normalize().as_tuple().exponent for number in numbers]
-    return min(15, max(0, *(-int(exponent) for exponent in exponents))) if exponents else 0
+    return max(0, *(-int(exponent) for exponent in exponents))
 
 
 def steps_between(low: float, high: float, step: float) -> int:
     """How many steps fit between two numbers, rounding aside."""
-    return math.floor((high - low) / step * (1 + 1e-12) + 1e-9)
+    if low == int(low) and step == int(step) and high == int(high):
+        return (int(high) - int(low)) // int(step)
+    return math.floor((high - low) / step + min(1e-9 * max(1.0, (high - low) / step * 1e-3), 1e-3))

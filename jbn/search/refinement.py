@@ -113,7 +113,7 @@ def columns_of(space: Space, result: Any) -> tuple[Configs, FloatArray]:
 
 
 def _inside(space: Space, configs: Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[np.bool_]:
-    """Rows whose values all lie on the axes; what does not exist lies anywhere."""
+    """Rows whose values all lie on the axes; what does not exist, or is ignored, lies anywhere."""
     inside = np.ones(len(next(iter(configs.values()))), bool)
     for name, axis in space.items():
         there = ~missing(configs[name])
@@ -122,8 +122,6 @@ def _inside(space: Space, configs: Mapping[str, npt.NDArray[Any]]) -> npt.NDArra
                 axis.to_unit([value])
             except InputError:
                 inside &= configs[name] != value
-        if not isinstance(axis, Conditional):
-            inside &= there
     return inside
 
 

@@ -179,7 +179,10 @@ def _without_twins(columns: dict[str, npt.NDArray[Any]]) -> dict[str, npt.NDArra
     off = {name: missing(values) for name, values in columns.items() if values.dtype != np.int64}
     if not any(mask.any() for mask in off.values()):
         return columns
-    plain_values = [v.astype(str) if v.dtype == object else v for v in columns.values()]
+    plain_values = [
+        np.array([f"{type(v).__name__} {v}" for v in values.tolist()]) if values.dtype == object else values
+        for values in columns.values()
+    ]
     numbers = [np.unique(values, return_inverse=True)[1] for values in plain_values]  # NaN is one value there
     _, first = np.unique(np.column_stack(numbers), axis=0, return_index=True)
     kept = np.sort(first)

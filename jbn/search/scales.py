@@ -135,7 +135,7 @@ def integers(low: int, high: int, *, log: bool = False) -> Integers | Quantized:
     return Quantized(LogUniform(*ends), 1.0, whole=True)
 
 
-def quantized(axis: Dimension, step: float) -> Quantized:
+def quantized(axis: Dimension, step: float) -> Quantized | Integers:
     """A number in steps: low, low + step, low + 2 step, ..., as likely as its share of the axis's scale.
 
     Args:
@@ -166,11 +166,13 @@ def quantized(axis: Dimension, step: float) -> Quantized:
     if (inner.high - inner.low) / by > _LARGEST_INTEGER:
         raise InputError(f"steps must be at most 2**48, got {got}: take a larger one, or none")
     own = Quantized(inner, float(by), whole)
+    if whole and by == 1 and isinstance(axis, Integers):
+        return axis
     last = own.value_at(steps_between(inner.low, inner.high, by))
     return Quantized(type(inner)(inner.low, min(last, inner.high)), float(by), whole)
 
 
-def when(axis: Dimension | Scalar, **parents: Scalar | Sequence[Scalar]) -> Conditional:
+def when(axis: Dimension | Scalar, /, **parents: Scalar | Sequence[Scalar]) -> Conditional:
     """An axis that a configuration has only where other hyper-parameters have certain values.
 
     Where it does not exist, configurations have NaN, or None among strings and bools. A hyper-parameter that is

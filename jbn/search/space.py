@@ -114,7 +114,7 @@ class Space(Mapping[str, Dimension]):
         epsilon = 1e-08
         <BLANKLINE>
         """
-        return "".join(f"{name} = {_toml(entry)}\n" for name, entry in self.to_spec().items())
+        return "".join(f"{_toml_key(name)} = {_toml(entry)}\n" for name, entry in self.to_spec().items())
 
     @classmethod
     def from_toml(cls, text: str) -> "Space":
@@ -203,7 +203,7 @@ def _from_entry(name: str, entry: Any) -> Dimension:
         )
     [(scale, arguments)] = scales.items()
     if scale == "constant":
-        return when(_named(name, arguments), **extras.get("when", {})) if extras else _named(name, arguments)
+        return _conditional_constant(name, _named(name, arguments), extras)
     if scale not in BUILDERS:
         raise InputError(f"{name}: unknown scale {scale!r}; {did_you_mean(str(scale), BUILDERS)}")
     try:
@@ -234,6 +234,17 @@ def _with_extras(scale: str, arguments: list[Any], extras: Mapping[str, Any]) ->
     return when(axis, **extras["when"]) if "when" in extras else axis
 
 
+def _conditional_constant(name: str, axis: Dimension, extras: Mapping[str, Any]) -> Dimension:
+    if not extras:
+        return axis
+    parents = extras.get("when")
+    if len(extras) > 1 or not isinstance(parents, Mapping):
+        raise InputError(
+            f"{name}: only when, a table of names and values, may stand beside constant, got {extras}"
+        )
+    return when(axis, **parents)
+
+
 def _arguments(scale: str, arguments: Any) -> list[Any]:
     if not isinstance(arguments, list | tuple):
         raise InputError(f"{scale} takes a list, got {arguments!r}: write {scale} = [{arguments!r}, ...]")
@@ -251,10 +262,15 @@ def _all_different(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return dict(pairs)
 
 
+def _toml_key(name: str) -> str:
+    """A name as a key: bare where it is ASCII."""
+    return name if name.isascii() else json.dumps(name, ensure_ascii=False)
+
+
 def _toml(entry: Any) -> str:
     """A plain value in TOML; names are bare keys, as they are identifiers."""
     if isinstance(entry, Mapping):
-        return "{" + ", ".join(f"{key} = {_toml(value)}" for key, value in entry.items()) + "}"
+        return "{" + ", ".join(f"{_toml_key(key)} = {_toml(value)}" for key, value in entry.items()) + "}"
     if isinstance(entry, list):
         return "[" + ", ".join(map(_toml, entry)) + "]"
     if isinstance(entry, float) and not math.isfinite(entry):

@@ -89,7 +89,7 @@ def read(folder: str | os.PathLike[str]) -> Record:
     path = Path(folder) / schema.FILE_NAME
     if not os.path.isfile(path):
         inside = path.parent.glob("round-*/") if os.path.isdir(path.parent) else ()
-        if rounds := sorted(inside, key=_round):
+        if rounds := sorted((own for own in inside if _round(own)), key=_round):
             return _together([read(own) for own in rounds])
         raise InputError(f"there is no sweep in {str(folder)!r} (no {path.name}); name the folder of a run")
     with _damage_told(path), input_errors(path), closing(_open(path)) as connection, _snapshot(connection):
@@ -119,9 +119,21 @@ def _together(rounds: list[Record]) -> Record:
         configurations.append(table)
         curves.append(curve)
         before += len(table)
+    of_one = (
+        "winner",
+        "test",
+        "test_accuracy",
+        "seconds",
+        "timings",
+        "segments",
+        "round",
+        "region",
+        "finished",
+    )
+    shared = {name: value for name, value in rounds[0].settings.items() if name not in of_one}
     return Record(
         settings={
-            **rounds[0].settings,
+            **shared,
             "rounds": len(rounds),
             "regions": [own.settings.get("region") for own in rounds],
         },

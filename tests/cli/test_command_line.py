@@ -408,3 +408,14 @@ def test_a_policy_stops_what_falls_behind(place):
     wrong = jbn("sweep", "spec.toml", "--policy", "halfing", cwd=place)
     assert wrong.returncode == 2
     assert "unknown policy 'halfing': did you mean 'halving'" in wrong.stderr
+
+
+def test_a_space_with_conditions_from_a_spec(place):
+    (place / "when.toml").write_text(
+        SMALL
+        + 'activation = {choice = ["relu", "tanh"]}\n'
+        + 'dropout = {uniform = [0.1, 0.5], when = {activation = ["tanh"]}}\n'
+    )
+    done = jbn("sweep", "when.toml", "--out", "when", cwd=place)
+    assert done.returncode == 0, done.stderr
+    assert "dropout" in done.stdout

@@ -146,3 +146,20 @@ def test_what_is_refused(configs, rounds, message):
 def test_a_folder_that_holds_rounds_is_taken(found):
     with pytest.raises(InputError, match="already"):
         jbn.coarse_to_fine(TASK, SPACE, configs=30, rounds=3, epochs=1, key=KEY, out=found[1])
+
+
+def test_where_all_of_a_round_diverged_the_next_tries_other_places(tmp_path):
+    task = jbn.Task(model=jbn.mlp(layers=1, batch_norm="none", initial_scale=1e38), data=jbn.data.digits())
+    result = jbn.coarse_to_fine(task, SPACE, configs=20, rounds=2, epochs=1, key=KEY, out=tmp_path / "run")
+    assert len(result.results) == 2
+    assert result.spaces[1] == SPACE
+    assert result.winning is None
+    with pytest.raises(InputError, match="did not diverge"):
+        result.best()
+    assert (result.table().status == "diverged").all()
+
+
+def test_the_record_of_all_rounds_names_no_winner_of_one(found):
+    settings = store.read(found[1]).settings
+    assert not {"winner", "test", "seconds", "region"} & set(settings)
+    assert len(settings["regions"]) == 3

@@ -120,3 +120,18 @@ def test_without_the_library_it_says_what_to_install(monkeypatch, missing, messa
         monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(InputError, match=message):
         search.optuna(SPACE, sampler="tpe" if missing == "optuna" else "gp")
+
+
+def test_steps_on_a_log_axis_are_sampled_on_it():
+    space = Space(n=integers(1, 1024, log=True), big=integers(1, 2**40, log=True))
+    asked = search.optuna(space, sampler="random", n=300, key=0).ask()
+    assert 15 < np.median(asked["n"]) < 60  # 32 in the middle of the log axis, 512 on a linear one
+    assert np.median(asked["big"]) < 2**25
+
+
+def test_strings_under_a_condition_are_none_even_where_a_batch_has_none_of_them():
+    space = Space(a=choice("x", "y"), b=when(choice("r", "t"), a="y"))
+    batches = [search.optuna(space, sampler="random", n=1, key=key).ask() for key in range(6)]
+    off = [own for own in batches if own["a"][0] == "x"]
+    assert off
+    assert all(own["b"].tolist() == [None] for own in off)

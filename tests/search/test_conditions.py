@@ -116,6 +116,14 @@ def test_it_reads_like_its_call():
             lambda: Space.from_json('{"a": 1, "b": 2, "a": 3}'),
             "names must differ, got 'a' twice: leave one of them out",
         ),
+        (
+            lambda: Space.from_spec({"a": {"choice": [1, 2]}, "b": {"constant": 5, "when": 3}}),
+            "b: only when, a table of names and values, may stand beside constant",
+        ),
+        (
+            lambda: Space.from_spec({"b": {"constant": 5, "log": True}}),
+            "b: only when, a table of names and values, may stand beside constant",
+        ),
         (lambda: Space.from_json("{"), "must be JSON, but is not: "),
         (lambda: Space.from_toml("a = 1\na = 2"), "must be TOML, but is not: "),
     ],
@@ -123,3 +131,14 @@ def test_it_reads_like_its_call():
 def test_conditions_that_cannot_hold_are_refused(make, message):
     with pytest.raises(InputError, match=message):
         make()
+
+
+def test_a_parent_may_be_called_axis_and_names_may_have_any_letters():
+    space = Space(axis=choice("x", "y"), λ=when(uniform(0.0, 1.0), axis="x"))
+    assert Space.from_toml(space.to_toml()) == space
+    assert Space.from_json(space.to_json()) == space
+
+
+def test_a_grid_keeps_options_apart_that_read_alike():
+    space = Space(o=choice("a", "b"), m=choice(1, "1"), p=when(uniform(0, 1), o="a"))
+    assert search.grid(space, 2).count == 2 * 2 + 2

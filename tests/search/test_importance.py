@@ -81,3 +81,24 @@ def test_one_dimension_has_all():
 def test_what_is_refused(make, message):
     with pytest.raises(InputError, match=message):
         make()
+
+
+def test_a_hyper_parameter_that_some_rows_ignore_has_no_share():
+    configs = search.random(SPACE, 100, key=1)
+    configs["beta"] = np.where(configs["layers"] > 3, configs["beta"], np.nan)
+    found = search.importance((configs, -np.log10(configs["rate"])), resamples=0)
+    assert "beta" not in found.names
+    assert found.names[0] == "rate"
+
+
+@pytest.mark.parametrize("method", ["ped_anova", "fanova"])
+def test_equal_scores_have_equal_shares(method):
+    found = search.importance((CONFIGS, np.ones(200)), method=method, resamples=0)
+    np.testing.assert_allclose(found.shares, 1 / 5)
+
+
+def test_values_beside_the_space_are_said():
+    configs = search.random(SPACE, 20, key=1)
+    configs["activation"] = np.array(["swish"] * 10 + ["relu"] * 10, object)
+    with pytest.raises(InputError, match=r"values must lie on the axis .* got 'swish'"):
+        search.importance((configs, np.arange(20.0)), resamples=0)

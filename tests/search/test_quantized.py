@@ -139,3 +139,20 @@ def test_malformed_steps_say_what_fails_and_what_came(make, message):
 def test_values_beside_the_axis_are_refused():
     with pytest.raises(InputError, match=r"values must lie on the axis .*, got 0.15"):
         quantized(uniform(0, 1), 0.1).to_unit([0.1, 0.15])
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "step"), [(1e-16, 1e-15, 1e-16), (1e-3 / 3, 1.0, 0.1), (0.0, 1e-18, 1e-19)]
+)
+def test_many_digits_leave_values_apart_and_on_the_axis(low, high, step):
+    axis = quantized(uniform(low, high), step)
+    values = axis.values()
+    assert (np.diff(values) > 0).all()
+    assert values[0] >= low
+    assert values[-1] <= high
+    assert axis.from_unit(axis.to_unit(values)).tolist() == values.tolist()
+
+
+def test_the_last_step_of_large_whole_numbers_is_on_the_axis():
+    assert quantized(integers(0, 1_000_000_000_005), 7).high == 999_999_999_999
+    assert quantized(integers(0, 5), 1) == integers(0, 5)

@@ -224,3 +224,19 @@ def test_it_loses_next_to_nothing_on_a_rugged_function(score):
 def test_what_cannot_be_refined_says_so(make, message):
     with pytest.raises(InputError, match=message):
         make()
+
+
+def test_rows_that_ignore_a_hyper_parameter_count_all_the_same():
+    """As a sweep's result has them: NaN where the row's optimiser does not know it."""
+    space = Space(
+        optimizer=choice("adam", "sgd"), beta1=reverse_log_uniform(0.8, 0.99), momentum=uniform(0.0, 1.0)
+    )
+    configs = drawn(space, 128)
+    adam = configs["optimizer"] == "adam"
+    configs["beta1"] = np.where(adam, configs["beta1"], np.nan)
+    configs["momentum"] = np.where(adam, np.nan, configs["momentum"])
+    scores = np.where(adam, -10.0, -np.abs(np.nan_to_num(configs["momentum"]) - 0.8))
+    finer = search.refine(space, (configs, scores))
+    assert finer["optimizer"] == choice("sgd")
+    assert 0.4 < finer["momentum"].low < 0.8 < finer["momentum"].high
+    assert finer["beta1"] == space["beta1"]
