@@ -16,7 +16,6 @@ from jbn.policies import median_stopping as median_stopping
 from jbn.policies import watch as watch
 from jbn.runs.result import Result as Result
 from jbn.runs.rounds import coarse_to_fine as coarse_to_fine
-from jbn.runs.sweep import Progress as Progress
 from jbn.runs.sweep import sweep as sweep
 from jbn.search import Space as Space
 from jbn.search import choice as choice

@@ -23,6 +23,7 @@ from jbn.errors import InputError
 from jbn.policies import Policy
 from jbn.runs.result import Result
 from jbn.runs.rounds import Rounds, split
+from jbn.runs.sweep import Progress
 from jbn.search import Configs, Space
 from jbn.task.data import Data
 from jbn.task.optimizer_choice import with_defaults
@@ -175,7 +176,7 @@ def _watched(train: Callable[[dict[str, Any]], Any], spec: Spec, out: str, conso
     settings = {"seed": spec.seed, "command": sys.argv[1:], "spec": _plain(spec)}
     with interruptible(console) as wish, display(console) as shown:
 
-        def on_segment(state: jbn.Progress) -> bool:
+        def on_segment(state: Progress) -> bool:
             shown.show(state)
             return wish.asked
 

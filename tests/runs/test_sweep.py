@@ -19,6 +19,7 @@ from jbn.engine.trainer import Trainer
 from jbn.engine.workers import Workers
 from jbn.nn.model import Model
 from jbn.policies import Edits, History, rank
+from jbn.runs.sweep import Progress
 
 DATA = jbn.data.digits()
 SPACE = jbn.Space(
@@ -246,7 +247,7 @@ def test_configurations_with_the_same_seed_index_start_alike():
 def test_it_may_be_ended_after_a_segment():
     seen = []
 
-    def after(state: jbn.Progress):
+    def after(state: Progress):
         seen.append(state)
         return state.segment == 2
 
@@ -321,7 +322,7 @@ def test_they_stay_in_place_with_a_record_and_a_progress_bar_on(tmp_path, monkey
     monkeypatch.setattr(Trainer, "train", watched)
     with display(Console(force_terminal=True, file=io.StringIO())) as shown:
 
-        def after(state: jbn.Progress):
+        def after(state: Progress):
             shown.show(state)
             shown_segments.append(state.segment)
             gc.collect()
