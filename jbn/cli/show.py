@@ -91,7 +91,7 @@ def _region(axis: Dimension | None) -> str:
         return "-"
     if hasattr(axis, "options"):
         return ", ".join(map(str, axis.options))
-    low, high = getattr(axis, "low"), getattr(axis, "high")  # noqa: B009 (of what has no options)
+    low, high = axis.from_unit([0.0, 1.0]).tolist()
     return f"{_short(low)} to {_short(high)}" if low != high else _short(low)
 
 

@@ -5,7 +5,7 @@ import datetime
 import functools
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +13,13 @@ import jax
 from rich.console import Console
 
 import jbn
-from jbn import store
+from jbn import policies, store
 from jbn.cli.explain import show_outcome, show_plan
 from jbn.cli.progress import display, interruptible
 from jbn.cli.show import show_regions, show_summary, show_table, show_winner
 from jbn.cli.spec import Spec
 from jbn.engine.plan import MANY_PROGRAMS
 from jbn.errors import InputError
-from jbn.policies import Policy
 from jbn.runs.result import Result
 from jbn.runs.rounds import Rounds, split
 from jbn.runs.sweep import Progress
@@ -29,10 +28,6 @@ from jbn.task.data import Data
 from jbn.task.optimizer_choice import with_defaults
 
 ALL_DIVERGED, INTERRUPTED = 1, 130
-_POLICIES: Mapping[str, Callable[[], Policy]] = {
-    "halving": jbn.halving,
-    "median_stopping": jbn.median_stopping,
-}
 _SEARCH, _TRAINING = 0, 1  # purposes of the seed's key
 
 
@@ -185,7 +180,7 @@ def _watched(train: Callable[[dict[str, Any]], Any], spec: Spec, out: str, conso
                 "epochs": spec.epochs,
                 "seeds": spec.seeds,
                 "folds": spec.folds,
-                "policy": None if spec.policy is None else _POLICIES[spec.policy](),
+                "policy": None if spec.policy is None else getattr(policies, spec.policy)(),
                 "out": out,
                 "on_plan": functools.partial(show_plan, console) if how.explain else None,
                 "on_segment": on_segment,

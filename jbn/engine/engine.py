@@ -9,9 +9,9 @@ import jax
 import numpy as np
 from jaxtyping import PRNGKeyArray, PyTree
 
-from jbn.engine.arithmetic import arithmetic, member_shapes
+from jbn.engine.arithmetic import member_shapes
 from jbn.engine.layout import Chunk, halves, lay_out
-from jbn.engine.memory import must_wait
+from jbn.engine.memory import looked_at_bytes, must_wait
 from jbn.engine.plan import Plan
 from jbn.engine.room import make_room
 from jbn.engine.schedule import Outcome, Schedule, Turn
@@ -75,7 +75,10 @@ class Engine:
 
         The programs of the chunk that needs most, by its shapes, are compiled for it; they are needed anyway.
         """
-        chunk = max(self._chunks, key=lambda chunk: _activations(self._task, chunk))
+        chunk = max(
+            self._chunks,
+            key=lambda chunk: max(looked_at_bytes(self._task, part.structure) for part in chunk.parts),
+        )
         if chunk.programs is None:
             self._trainer.trace(chunk)
         assert chunk.programs is not None
@@ -216,14 +219,6 @@ class Engine:
         sizes = {name: int(part.traced[name][slot]) for name in part.structure.padded}
         exact = member_shapes(self._task, part.structure.sized(sizes))
         return jax.tree.map(_corner, own, (exact.params, exact.stats))
-
-
-def _activations(task: Task, chunk: Chunk) -> float:
-    """What the largest part of a chunk puts out, for a row of data times the rows of a batch and one more."""
-    return max(
-        arithmetic(task, part.structure).activations * (1 + dict(part.structure.values)["batch_size"])
-        for part in chunk.parts
-    )
 
 
 def _turns(chunks: Sequence[Chunk], alive: np.ndarray, segment: int, block: int = 0) -> list[Turn]:

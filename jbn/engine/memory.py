@@ -10,12 +10,12 @@ from typing import Any
 import jax
 
 from jbn.engine.arithmetic import arithmetic
-from jbn.engine.cohorts import Cohort
 from jbn.engine.feed import HELD
 from jbn.engine.plan import Plan
 from jbn.errors import InputError
 from jbn.task.data import Blocks
 from jbn.task.data.blocks import row_bytes
+from jbn.task.hyper import Structure
 from jbn.task.task import Task
 
 # Measured: what the first compile takes for good, and what compiling each matrix product of a network leaves.
@@ -57,17 +57,14 @@ def peak_bytes(task: Task, plan: Plan, *, seeds: int, workers: int) -> int:
 
 
 def rough_working_bytes(task: Task, plan: Plan) -> int:
-    """About what a worker needs while its program runs: the results of all products, for all rows it looks at."""
-    rows = task.arrays().validation.y.shape[0]
-    return max(
-        round(4 * arithmetic(task, cohort.structure).activations * max(rows, _batch_size(cohort)))
-        for program in plan.programs
-        for cohort in program
-    )
+    """About what a worker needs while its program runs."""
+    return max(looked_at_bytes(task, cohort.structure) for program in plan.programs for cohort in program)
 
 
-def _batch_size(cohort: Cohort) -> int:
-    return int(dict(cohort.structure.values)["batch_size"])
+def looked_at_bytes(task: Task, structure: Structure) -> int:
+    """The results of all products of a member, for as many rows as it looks at together."""
+    rows = max(task.arrays().validation.y.shape[0], dict(structure.values)["batch_size"])
+    return round(4 * arithmetic(task, structure).activations * rows)
 
 
 def _data_bytes(task: Task, seeds: int, workers: int) -> int:

@@ -110,8 +110,9 @@ def _outside(entry: HyperParameter, values: Any) -> tuple[list[Any], str]:
     try:
         array = np.asarray(values, np.float64).reshape(-1)
     except (TypeError, ValueError):
-        flat = np.asarray(values, object).reshape(-1)
-        return [value for value in flat if not _is_number(value)][:1] or [values], rule
+        return _no_numbers(values) or [values], rule
+    if np.asarray(values).dtype.kind in "OSU" and (wrong := _no_numbers(values)):
+        return wrong, rule  # NumPy reads a number from "64"
     low = -np.inf if entry.low is None else entry.low
     high = np.inf if entry.high is None else entry.high
     inside = (array > low if entry.open_low else array >= low) & (
@@ -122,9 +123,14 @@ def _outside(entry: HyperParameter, values: Any) -> tuple[list[Any], str]:
     return np.asarray(values, object).reshape(-1)[~(inside & np.isfinite(array))].tolist(), rule
 
 
+def _no_numbers(values: Any) -> list[Any]:
+    """The first of the values that is no number."""
+    return [value for value in np.asarray(values, object).reshape(-1) if not _is_number(value)][:1]
+
+
 def _is_number(value: Any) -> bool:
     try:
-        return bool(np.ndim(np.float64(value)) == 0)
+        return not isinstance(value, str) and bool(np.ndim(np.float64(value)) == 0)
     except (TypeError, ValueError):
         return False
 

@@ -3,7 +3,7 @@
 import dataclasses
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, PRNGKeyArray
+from jaxtyping import Bool, Int, PRNGKeyArray
 
 from jbn.errors import InputError
 from jbn.policies.interface import DIVERGED, RUNNING, Edits, History
@@ -75,10 +75,9 @@ def halving(*, eta: int = 3, min_epochs: int = 1, brackets: int = 1) -> Halving:
     >>> sorted(result.table().steps)
     [4, 4, 4, 4, 4, 4, 12, 12, 16]
     """
-    for name, value, low in (("eta", eta, 2), ("min_epochs", min_epochs, 1), ("brackets", brackets, 1)):
-        if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < low:
-            raise InputError(f"{name} must be a whole number of at least {low}, got {value!r}")
-    return Halving(int(eta), int(min_epochs), int(brackets))
+    return Halving(
+        _whole("eta", eta, 2), _whole("min_epochs", min_epochs, 1), _whole("brackets", brackets, 1)
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,10 +123,13 @@ def median_stopping(*, min_epochs: int = 5, min_configs: int = 5) -> MedianStopp
     >>> median_stopping(min_epochs=3)
     MedianStopping(min_epochs=3, min_configs=5)
     """
-    for name, value in (("min_epochs", min_epochs), ("min_configs", min_configs)):
-        if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 1:
-            raise InputError(f"{name} must be a whole number of at least 1, got {value!r}")
-    return MedianStopping(int(min_epochs), int(min_configs))
+    return MedianStopping(_whole("min_epochs", min_epochs, 1), _whole("min_configs", min_configs, 1))
+
+
+def _whole(name: str, value: int, low: int) -> int:
+    if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < low:
+        raise InputError(f"{name} must be a whole number of at least {low}, got {value!r}")
+    return int(value)
 
 
 def _order(history: History) -> Int[np.ndarray, " configurations"]:
@@ -147,9 +149,8 @@ def _diverged(history: History) -> Bool[np.ndarray, " configurations"]:
 
 
 def _running_members(
-    history: History, configurations: Int[np.ndarray, " stopped"] | Float[np.ndarray, " stopped"]
+    history: History, configurations: Int[np.ndarray, " stopped"]
 ) -> Int[np.ndarray, " members"]:
     """Their members that are still running."""
-    rows = configurations.astype(np.int64)
-    members = (rows[:, None] * history.seeds + np.arange(history.seeds)).ravel()
+    members = (configurations[:, None] * history.seeds + np.arange(history.seeds)).ravel()
     return np.sort(members[history.status[members] == RUNNING])

@@ -14,13 +14,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-class _Recorded:
-    """Configurations and scores of a record."""
-
-    def __init__(self, configs: Configs, scores: np.ndarray):
-        self.configs, self.scores = configs, scores
-
-
 def importance_of_run(folder: str | os.PathLike[str], **options: Any) -> "pd.DataFrame":
     """How much each hyper-parameter mattered in a run; of a search in rounds, in the first one.
 
@@ -48,4 +41,4 @@ def importance_of_run(folder: str | os.PathLike[str], **options: Any) -> "pd.Dat
     configs = Configs({name: table[name].to_numpy() for name in space if name in table}, space=space)
     usable = (table["status"] != "diverged").to_numpy()
     scores = run.objective.scores(table["objective"].to_numpy(float))
-    return important(_Recorded(configs, np.where(usable, scores, np.nan)), **options)
+    return important((configs, np.where(usable, scores, np.nan)), **options)

@@ -16,6 +16,7 @@ from jbn.runs.result import Best, Result, important
 from jbn.runs.sweep import sweep
 from jbn.runs.table import ranked
 from jbn.search import Configs, Space, quasi_random, refine
+from jbn.search.values import at_least_one
 from jbn.task.task import Task
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ class Rounds:
         """Whether it was stopped before its end."""
         return self.results[-1].interrupted or len(self.results) < self.wanted
 
-    @property
+    @functools.cached_property
     def winning(self) -> int | None:
         """The round that the winner is from, counted from 0: the table's first; None if all diverged."""
         if all(result.winner is None for result in self.results):
@@ -186,8 +187,7 @@ def split(configs: int, rounds: int) -> list[int]:
     >>> split(256, 3)
     [86, 85, 85]
     """
-    if rounds < 1:
-        raise InputError(f"rounds must be at least 1, got {rounds}")
+    configs, rounds = at_least_one(configs, what="configs"), at_least_one(rounds, what="rounds")
     if rounds > 1 and configs < 10 * rounds:
         raise InputError(
             f"a round must have at least 10 configurations, got {configs} for {rounds} rounds: take fewer rounds"

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
+from jbn import store
 from jbn.engine.cost import compile_seconds, rates
 from jbn.engine.engine import Engine
 from jbn.engine.forecast import Forecast, forecast
@@ -126,6 +127,8 @@ def sweep(
     >>> list(result.table().columns)
     ['config_id', 'learning_rate', 'batch_size', 'status', 'validation_accuracy', 'validation_loss', 'steps']
     """
+    if out is not None:
+        store.check_free(out)
     given = task
     if folds != 1:
         task = dataclasses.replace(task, data=folded(task.data, folds))
@@ -215,13 +218,13 @@ def _expected_bytes(
     What programs need while they run is known once they are compiled. For that the largest are compiled first where
     somebody wants to know, or where a rough guess from shapes comes near to what there is.
     """
-    resident, available = resident_bytes(), available_bytes()
+    on_host = workers.platform == "cpu"
+    resident, available = resident_bytes(), available_bytes() if on_host else None
     base = peak_bytes(task, layout, seeds=seeds, workers=workers.count)
 
     def total(working: int) -> int:
         own = base + workers.count * working
-        if workers.platform == "cpu":
-            check_memory(own - resident, count, available)
+        check_memory(own - resident, count, available)
         return own
 
     working = rough_working_bytes(task, layout)

@@ -3,7 +3,6 @@
 import functools
 import importlib.util
 import warnings
-from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -11,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from jbn.errors import InputError, did_you_mean
-from jbn.search.conditions import Conditional, base, check
+from jbn.search.conditions import base, check, exists
 from jbn.search.configs import Configs
 from jbn.search.dimensions import Dimension, Integers, Options, Uniform
 from jbn.search.quantized import Quantized
@@ -114,7 +113,10 @@ class Batches:
         Raises:
             InputError: no batch was asked for, or there is not one score for each of its configurations.
         """
-        scores = np.asarray(getattr(result, "scores", result), np.float64)
+        try:
+            scores = np.asarray(getattr(result, "scores", result), np.float64)
+        except (TypeError, ValueError) as error:
+            raise InputError(f"scores must be numbers, got {result!r}: give one a configuration") from error
         if scores.shape != (len(self._asked),) or not self._asked:
             raise InputError(
                 f"scores must be those of the last batch, one for each of {len(self._asked)} configurations, got "
@@ -146,13 +148,6 @@ class Batches:
             axis = self.space[name]
             row[name] = suggest(trial, name, base(axis)) if exists(axis, row) else None
         return row
-
-
-def exists(axis: Dimension, row: Mapping[str, Any]) -> bool:
-    """Whether a configuration has a hyper-parameter, by those of its values that the axis requires."""
-    if not isinstance(axis, Conditional):
-        return True
-    return all(row.get(other) is not None and row[other] in values for other, values in axis.requires)
 
 
 def suggest(trial: Any, name: str, axis: Dimension) -> Any:

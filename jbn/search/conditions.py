@@ -1,5 +1,6 @@
 """Axes that exist only where other hyper-parameters have certain values."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -127,6 +128,11 @@ def active(space: Mapping[str, Dimension], columns: Mapping[str, npt.NDArray[Any
     return found
 
 
+def exists(axis: Dimension, row: Mapping[str, Any]) -> bool:
+    """Whether one configuration has a hyper-parameter, by the values of those that it requires; see `active`."""
+    return all(row.get(other) is not None and row[other] in values for other, values in _requires(axis))
+
+
 def switched_off(
     space: Mapping[str, Dimension], columns: Mapping[str, npt.NDArray[Any]]
 ) -> dict[str, npt.NDArray[Any]]:
@@ -150,7 +156,9 @@ def only(values: npt.NDArray[Any], kept: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 def missing(values: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
     """Where a column has no value: NaN or None."""
-    return np.array([v is None or v != v for v in values.tolist()], bool)  # noqa: PLR0124 (only NaN differs)
+    if values.dtype != object:
+        return np.isnan(values)
+    return np.array([v is None or (isinstance(v, float) and math.isnan(v)) for v in values], bool)
 
 
 def requirements(parents: Mapping[str, Scalar | Sequence[Scalar]]) -> tuple[Requirement, ...]:

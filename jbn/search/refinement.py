@@ -12,9 +12,13 @@ from jbn.search.conditions import Conditional, base, missing, that_can_exist
 from jbn.search.configs import Configs
 from jbn.search.dimensions import Choice, Constant, Dimension, FloatArray
 from jbn.search.space import Space
+from jbn.search.values import is_finite_number
 
 _SHARE = 0.8  # of the weight of the good ones that the region holds: a lucky outlier does not stretch it
-_DOUBT = 0.2  # a dimension matters where chance alone makes it look so with less than this probability
+_DOUBT, _OF_ROWS = (
+    0.2,
+    8.0,
+)  # the most that chance is allowed to mislead, and how soon it is less: see `_doubt`
 _LEAST = 5  # good ones
 
 
@@ -38,9 +42,10 @@ def refine(
     Configuration i with rank r_i weighs `max(0, log(2 keep n) - log(r_i))`, so that those up to the best `keep` have
     most of the weight. An ordered dimension that matters becomes the shortest stretch of its own scale with 80 % of
     the weight, and half a typical distance of the good ones at both ends. Of options without an order those that
-    are as good as the best stay. A dimension matters where the places (or options) of the best quarter are
-    distributed otherwise than those of the rest, or the scores differ from quarter to quarter of it, by a Cramér-von
-    Mises and a Kruskal-Wallis test at 10 % each; all others stay as they are.
+    are not worse than the best one by a Mann-Whitney test stay. An ordered dimension matters where the places of
+    the best quarter are distributed otherwise than those of the rest, or the scores differ from quarter to quarter
+    of it, by a Cramér-von Mises and a Kruskal-Wallis test; all others stay as they are. One that does not matter is
+    taken for one that does with a probability of at most 8 / n, and of 20 % where n is below 40.
 
     Args:
         space: where the configurations come from; those outside it do not count.
@@ -64,7 +69,7 @@ def refine(
     >>> 1e-3 < finer["rate"].low < 1e-2 < finer["rate"].high < 1e-1, finer["noise"]
     (True, uniform(0.0, 1.0))
     """
-    if not 0 < keep <= 1:
+    if not is_finite_number(keep) or not 0 < keep <= 1:
         raise InputError(f"keep must be a share in (0, 1], got {keep!r}")
     configs, scores = columns_of(space, result)
     inside = _inside(space, configs)
@@ -96,7 +101,16 @@ def matters(places: FloatArray, scores: FloatArray) -> bool:
     groups = [ranks[quarters == quarter] for quarter in range(4) if (quarters == quarter).sum() > 1]
     if len(groups) > 1:
         chances.append(stats.kruskal(*groups).pvalue)
-    return bool(chances) and min(chances) * len(chances) <= _DOUBT
+    return bool(chances) and min(chances) * len(chances) <= _doubt(len(scores))
+
+
+def _doubt(rows: int) -> float:
+    """How often a dimension that does not matter may look as if it did.
+
+    With few rows one in five: a dimension that matters must not be missed. With n rows at most 8 / n, since many
+    rows tell one from the other anyway.
+    """
+    return min(_DOUBT, _OF_ROWS / rows)
 
 
 def columns_of(space: Space, result: Any) -> tuple[Configs, FloatArray]:
@@ -116,13 +130,20 @@ def _inside(space: Space, configs: Mapping[str, npt.NDArray[Any]]) -> npt.NDArra
     """Rows whose values all lie on the axes; what does not exist, or is ignored, lies anywhere."""
     inside = np.ones(len(next(iter(configs.values()))), bool)
     for name, axis in space.items():
-        there = ~missing(configs[name])
-        for value in set(configs[name][there].tolist()):
-            try:
-                axis.to_unit([value])
-            except InputError:
+        there = configs[name][~missing(configs[name])].tolist()
+        if not _on(axis, there):
+            for value in {value for value in there if not _on(axis, [value])}:
                 inside &= configs[name] != value
     return inside
+
+
+def _on(axis: Dimension, values: list[Any]) -> bool:
+    """Whether all of them lie on the axis."""
+    try:
+        axis.to_unit(values)
+    except InputError:
+        return False
+    return True
 
 
 def _refined(
@@ -159,9 +180,8 @@ def _stretch(places: FloatArray, weights: FloatArray) -> tuple[float, float]:
     starts = np.flatnonzero(last <= len(x))
     first = starts[np.argmin(x[last[starts] - 1] - x[starts])]
     start, stop = float(x[first]), float(x[last[first] - 1])
-    margin = (
-        0.5 * (stop - start) * float(np.sum(weights**2))
-    )  # 1 / sum of squares: how many good ones there are
+    # 1 / sum of squares: how many good ones there are
+    margin = 0.5 * (stop - start) * float(np.sum(weights**2))
     return max(0.0, start - margin), min(1.0, stop + margin)
 
 
@@ -177,7 +197,7 @@ def _of_options(axis: Dimension, values: npt.NDArray[Any], scores: FloatArray) -
     if len(usual) < 2:
         return axis
     best = max(usual, key=lambda option: float(np.median(usual[option])))
-    doubt = _DOUBT / 2 / (len(usual) - 1)
+    doubt = _doubt(len(scores)) / 2 / (len(usual) - 1)
     worse = {
         option
         for option, own in usual.items()

@@ -135,10 +135,8 @@ def _balanced(method: str, dimensions: int, count: int, words: bytes) -> FloatAr
         raise InputError(
             f"a Sobol sequence has at most {qmc.Sobol.MAXDIM} dimensions, but {dimensions} vary: take 'halton'"
         )
-    with warnings.catch_warnings():
-        warnings.filterwarnings(
-            "ignore", "The balance properties of Sobol", UserWarning
-        )  # our docstring says it
+    with warnings.catch_warnings():  # of what the docstring says: a power of two is best
+        warnings.filterwarnings("ignore", "The balance properties of Sobol", UserWarning)
         return qmc.Sobol(dimensions, bits=53, rng=rng).random(count)
 
 

@@ -268,7 +268,7 @@ def _toml_key(name: str) -> str:
 
 
 def _toml(entry: Any) -> str:
-    """A plain value in TOML; names are bare keys, as they are identifiers."""
+    """A plain value in TOML."""
     if isinstance(entry, Mapping):
         return "{" + ", ".join(f"{_toml_key(key)} = {_toml(value)}" for key, value in entry.items()) + "}"
     if isinstance(entry, list):

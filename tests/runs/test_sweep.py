@@ -368,6 +368,7 @@ def test_halving_traces_one_program_a_cohort():
             {},
             "batch_size must be a whole number of at least 2 and at most 1078, but got",
         ),
+        ({"batch_size": [32, "64"]}, {}, "batch_size must be a whole number of at least 2 .*, but got 64"),
         ({"layers": [2.5]}, {}, "layers must be a whole number of at least 1 and at most 64, but got 2.5"),
         ({"beta1": [1.0]}, {}, "beta1 must be a number of at least 0 and below 1, but got 1.0"),
         ({"epsilon": [0.0]}, {}, "epsilon must be a number above 0, but got 0.0"),

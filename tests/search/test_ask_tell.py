@@ -93,6 +93,7 @@ def test_a_sampler_of_optunas_will_do():
         (lambda: search.optuna(SPACE, sampler=3), "a name or one of Optuna's, got 3"),
         (lambda: search.optuna(SPACE, n=0), "configs must be at least 1, got 0"),
         (lambda: search.optuna(SPACE).tell([1.0]), r"one for each of 0 configurations, got \(1,\)"),
+        (lambda: search.optuna(SPACE).tell(["a"]), r"scores must be numbers, got \['a'\]"),
         (lambda: search.optuna(SPACE).best(), "none of 0 has one"),
     ],
 )

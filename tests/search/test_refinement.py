@@ -218,6 +218,7 @@ def test_it_loses_next_to_nothing_on_a_rugged_function(score):
         (lambda: search.refine(SIX, (drawn(n=8), [1.0])), r"one score a configuration, got \(1,\) for 8"),
         (lambda: search.refine(SIX, (Configs({"a": [0.1]}), [1.0])), "but lack b, c, d, e, f"),
         (lambda: search.refine(SIX, (drawn(n=8), np.ones(8)), keep=0.0), r"share in \(0, 1\], got 0.0"),
+        (lambda: search.refine(SIX, (drawn(n=8), np.ones(8)), keep="x"), r"share in \(0, 1\], got 'x'"),
         (lambda: search.refine(SIX, (drawn(n=8), np.ones(8)), keep=1.5), r"share in \(0, 1\], got 1.5"),
     ],
 )
