@@ -13,7 +13,7 @@ from jbn.policies import Edits as Edits
 from jbn.policies import History as History
 from jbn.policies import halving as halving
 from jbn.policies import median_stopping as median_stopping
-from jbn.policies import watch as watch
+from jbn.policies import pbt as pbt
 from jbn.runs.result import Result as Result
 from jbn.runs.rounds import coarse_to_fine as coarse_to_fine
 from jbn.runs.sweep import sweep as sweep
@@ -32,16 +32,17 @@ from jbn.task.own_optimizer import optimizer as optimizer
 from jbn.task.task import Task as Task
 from jbn.task.train_function import train_function as train_function
 
-_LAZY = {  # flax takes its time to import
+_LAZY = {  # flax takes its time to import; the others are needed by few
     "from_linen": ("jbn.interop.linen", "from_linen"),
     "from_nnx": ("jbn.interop.nnx", "from_nnx"),
     "linen": ("jbn.interop.linen", None),
     "nnx": ("jbn.interop.nnx", None),
+    "panda": ("jbn.runs.panda", "panda"),
 }
 
 
 def __getattr__(name: str) -> _Any:
-    """`from_linen`, `from_nnx`, and the layers in `linen` and `nnx`."""
+    """`from_linen`, `from_nnx`, the layers in `linen` and `nnx`, `panda`."""
     import importlib
 
     if name not in _LAZY:

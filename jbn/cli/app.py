@@ -8,6 +8,7 @@ from typing import Annotated, NoReturn
 import typer
 from rich.console import Console
 
+from jbn.cli.panda import panda
 from jbn.errors import InputError
 
 INPUT_ERROR, INTERRUPTED = 2, 130
@@ -20,6 +21,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Trains a whole hyper-parameter sweep of batch-normalised networks as one program.",
 )
+
+app.add_typer(panda, name="panda")
 
 
 def main() -> NoReturn:
@@ -59,7 +62,9 @@ def sweep(
     epochs: Annotated[int | None, typer.Option(help="Passes over the training part.  [default: 50]")] = None,
     policy: Annotated[
         str | None,
-        typer.Option(help="Stop what falls behind: halving, or median_stopping.  [default: stop nothing]"),
+        typer.Option(
+            help="Stop what falls behind: halving, median_stopping; or go on from the best: pbt.  [default: none]"
+        ),
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Of split, search and training.  [default: 0]")] = None,
     seeds: Annotated[

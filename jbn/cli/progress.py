@@ -11,7 +11,7 @@ from types import FrameType
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from jbn.runs.sweep import Progress as State
+from jbn.runs.loop import Progress as State
 from jbn.task.metrics import SHARES
 
 _LINE_SECONDS = 5.0

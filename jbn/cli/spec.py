@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from jbn.errors import InputError, did_you_mean
 from jbn.search import Space
 
-POLICIES = ("halving", "median_stopping")
+POLICIES = ("halving", "median_stopping", "pbt")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Spec:
         grid: points per axis of a grid search, in the place of a random one.
         rounds: of a search from coarse to fine, which share the configurations; 1 is a random search.
         epochs: passes over the training part.
-        policy: by which configurations are stopped early, "halving" or "median_stopping"; None: none are.
+        policy: "halving" or "median_stopping", which stop configurations early, or "pbt"; None: all go on.
         seed: of the split, the search and the training.
         seeds: seed indices that every configuration is trained with.
         folds: of cross-validation; 1 is none.
@@ -121,6 +121,15 @@ def resolve(path: Path | None, options: Mapping[str, Any]) -> Spec:
     if "metrics" in values:
         values["metrics"] = tuple(values["metrics"])
     return Spec(**values, space=None if space is None else Space.from_spec(space))
+
+
+def spec_of(table: Mapping[str, Any]) -> Spec:
+    """The spec that a run was recorded with."""
+    known = {field.name for field in dataclasses.fields(Spec)}
+    values = {name: value for name, value in table.items() if name in known and value is not None}
+    lists = {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
+    space = values.pop("space", None)
+    return Spec(**{**values, **lists}, space=None if space is None else Space.from_spec(space))
 
 
 def _read(path: Path) -> dict[str, Any]:

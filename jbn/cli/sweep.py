@@ -20,9 +20,9 @@ from jbn.cli.show import show_regions, show_summary, show_table, show_winner
 from jbn.cli.spec import Spec
 from jbn.engine.plan import MANY_PROGRAMS
 from jbn.errors import InputError
+from jbn.runs.loop import Progress
 from jbn.runs.result import Result
 from jbn.runs.rounds import Rounds, split
-from jbn.runs.sweep import Progress
 from jbn.search import Configs, Space
 from jbn.task.data import Data
 from jbn.task.optimizer_choice import with_defaults
@@ -56,6 +56,17 @@ def run(spec: Spec, console: Console, how: How) -> int:
     """
     out = spec.out or default_folder(spec.data)
     store.check_free(out)
+    task = task_of(spec)
+    if how.cache:
+        keep_programs()
+    console.print(repr(task.data), highlight=False, soft_wrap=True)
+    spec = dataclasses.replace(spec, space=spec.space or default_space(task.data))
+    search = _in_rounds if spec.rounds > 1 else _at_once
+    return search(task, spec, out, console, how)
+
+
+def task_of(spec: Spec) -> jbn.Task:
+    """The task of a spec: its data, and an MLP."""
     data = jbn.data.load(
         spec.data,
         data_dir=spec.data_dir,
@@ -65,14 +76,9 @@ def run(spec: Spec, console: Console, how: How) -> int:
         drop=spec.drop,
         seed=spec.seed,
     )
-    task = jbn.Task(
+    return jbn.Task(
         model=jbn.mlp(), data=data, loss=spec.loss, metrics=spec.metrics, objective=spec.objective
     )
-    if how.cache:
-        keep_programs()
-    console.print(repr(data), highlight=False, soft_wrap=True)
-    search = _in_rounds if spec.rounds > 1 else _at_once
-    return search(task, spec, out, console, how)
 
 
 def _at_once(task: jbn.Task, spec: Spec, out: str, console: Console, how: How) -> int:
@@ -168,7 +174,7 @@ def _training_key(spec: Spec) -> jax.Array:
 
 def _watched(train: Callable[[dict[str, Any]], Any], spec: Spec, out: str, console: Console, how: How) -> Any:
     """What comes of training with a bar, and with Ctrl-C as a wish to end."""
-    settings = {"seed": spec.seed, "command": sys.argv[1:], "spec": _plain(spec)}
+    settings = {"seed": spec.seed, "command": sys.argv[1:], "spec": plain(spec)}
     with interruptible(console) as wish, display(console) as shown:
 
         def on_segment(state: Progress) -> bool:
@@ -180,7 +186,7 @@ def _watched(train: Callable[[dict[str, Any]], Any], spec: Spec, out: str, conso
                 "epochs": spec.epochs,
                 "seeds": spec.seeds,
                 "folds": spec.folds,
-                "policy": None if spec.policy is None else getattr(policies, spec.policy)(),
+                "policy": _policy(spec),
                 "out": out,
                 "on_plan": functools.partial(show_plan, console) if how.explain else None,
                 "on_segment": on_segment,
@@ -213,6 +219,14 @@ def _show(result: Result | Rounds, out: str, console: Console) -> int:
     return ALL_DIVERGED if lost else 0
 
 
-def _plain(spec: Spec) -> dict[str, object]:
+def _policy(spec: Spec) -> policies.Policy | None:
+    """The policy of a spec, with its usual numbers."""
+    if spec.policy == "pbt" and spec.space is not None:
+        return policies.pbt(spec.space)
+    return None if spec.policy is None else getattr(policies, spec.policy)()
+
+
+def plain(spec: Spec) -> dict[str, object]:
+    """A spec as values that JSON knows; `spec_of` is the way back."""
     fields = {field.name: getattr(spec, field.name) for field in dataclasses.fields(spec)}
     return {**fields, "space": None if spec.space is None else spec.space.to_spec()}

@@ -4,12 +4,14 @@ import contextlib
 import logging
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
+from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import PRNGKeyArray, PyTree
+from jaxtyping import Float, Int, PRNGKeyArray, PyTree
 
 from jbn.engine.arithmetic import member_shapes
+from jbn.engine.edits import copy_states, place_of, put_states, set_numbers, state_of
 from jbn.engine.layout import Chunk, halves, lay_out
 from jbn.engine.memory import looked_at_bytes, must_wait
 from jbn.engine.plan import Plan
@@ -17,7 +19,7 @@ from jbn.engine.room import make_room
 from jbn.engine.schedule import Outcome, Schedule, Turn
 from jbn.engine.trainer import OutOfMemoryError, Segment, Timings, Trainer
 from jbn.engine.workers import Workers, finish
-from jbn.task.member import Metrics
+from jbn.task.member import Member, Metrics
 from jbn.task.task import Task
 
 _log = logging.getLogger("jbn")
@@ -205,20 +207,51 @@ class Engine:
 
     def member(self, index: int) -> tuple[PyTree, PyTree]:
         """Parameters and running statistics of one member, on the host, without padding."""
-        chunk, place = next(
-            (chunk, place)
-            for chunk in self._chunks
-            for place, part in enumerate(chunk.parts)
-            if index in part.members
-        )
-        if chunk.populations is None:
-            raise RuntimeError(f"member {index} has no state yet: advance the population first")
-        part, population = chunk.parts[place], chunk.populations[place]
-        slot = int(np.flatnonzero(part.members == index)[0])
-        own = jax.tree.map(lambda a: np.array(a[slot]), (population.params, population.stats))
+        chunk, number, slot = place = place_of(self._chunks, index)
+        own, part = state_of(place), chunk.parts[number]
         sizes = {name: int(part.traced[name][slot]) for name in part.structure.padded}
         exact = member_shapes(self._task, part.structure.sized(sizes))
-        return jax.tree.map(_corner, own, (exact.params, exact.stats))
+        return jax.tree.map(_corner, (own.params, own.stats), (exact.params, exact.stats))
+
+    def edit(
+        self, copies: Int[np.ndarray, "copies 2"], values: Mapping[str, Float[np.ndarray, " members"]]
+    ) -> None:
+        """Changes members between segments, never during one.
+
+        Args:
+            copies: pairs (source, target): the target gets the state of the source. Both are built alike.
+            values: hyper-parameters that programs take as arguments, one entry a member; NaN leaves one as it is.
+        """
+        copy_states(self._chunks, copies)
+        set_numbers(self._task, self._chunks, self._workers.devices, values)
+
+    def begin(self) -> None:
+        """Gives all members their initial state, where nothing has been trained yet."""
+        for chunk in self._chunks:
+            if chunk.programs is None:
+                self._trainer.trace(chunk)
+            if chunk.populations is None:
+                self._trainer.begin(chunk)
+
+    def state(self, member: int) -> Member:
+        """All of a member's state, on the host, padding included."""
+        return state_of(place_of(self._chunks, member))
+
+    def put(self, member: int, state: Member) -> None:
+        """Gives a member a state, of the shapes that its own has."""
+        put_states(self._chunks, {member: state})
+
+    def groups(self) -> Int[np.ndarray, " members"]:
+        """A number for each member; those with the same one may copy each other: same structure, sizes and seed."""
+        keys: dict[int, Any] = {}
+        for chunk in self._chunks:
+            for part in chunk.parts:
+                sizes = {name: np.asarray(part.traced[name]) for name in part.structure.padded}
+                for slot, member in enumerate(part.members.tolist()):
+                    own = tuple(int(sizes[name][slot]) for name in part.structure.padded)
+                    keys[member] = (part.structure, own, chunk.seed)
+        known: dict[Any, int] = {}
+        return np.array([known.setdefault(keys[member], len(known)) for member in range(self.members)])
 
 
 def _turns(chunks: Sequence[Chunk], alive: np.ndarray, segment: int, block: int = 0) -> list[Turn]:

@@ -139,6 +139,14 @@ class Trainer:
             if program is not None:
                 program.compile()
 
+    def begin(self, chunk: Chunk) -> None:
+        """Gives the members of a chunk their initial state."""
+        programs, keys = chunk.programs, self._streams[chunk.device][chunk.seed]
+        assert programs is not None, "trace the programs of a chunk first"
+        like = programs.shuffle.result if programs.shuffle is not None else self._block_like()
+        rows = jax.tree.map(lambda a: np.zeros(a.shape, a.dtype), _rows_of(like))  # only their shape counts
+        chunk.populations = programs.init(tuple(part.traced for part in chunk.parts), keys.initial, rows)
+
     def train(
         self, chunk: Chunk, epoch: int, slots: Sequence[np.ndarray], block: int = 0
     ) -> list[Segment] | None:
@@ -180,6 +188,10 @@ class Trainer:
         chunk.populations = jax.tree.map(np.array, populations) if self._waits else populations
         chunk.losses = () if self._feed is None else losses
         return results
+
+    def _block_like(self) -> Block:
+        assert self._feed is not None
+        return self._feed.like
 
     def _next_rows(self, chunk: Chunk, keys: Streams, epoch: int, block: int) -> Rows | Block:
         if self._feed is not None:

@@ -1,11 +1,13 @@
 """What a policy sees and what it may do."""
 
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, PRNGKeyArray
+from jaxtyping import Bool, Float, Int, PRNGKeyArray, Shaped
 
+from jbn.nn.model import HyperParameter
 from jbn.task.objectives import Objective
 
 RUNNING, DONE, STOPPED, DIVERGED = range(4)
@@ -25,6 +27,10 @@ class History(NamedTuple):
         status: of each member now: index into `STATUS_NAMES`.
         objective: by which of the metrics members are compared.
         seeds: members of a configuration.
+        configs: hyper-parameters of every member now, by name; NaN or None where it has none.
+        changeable: those that an edit may set, by name: numbers that programs take as arguments.
+        groups: a number for each member; those with the same one may copy each other's state: programs are built
+            for the same values, and seed index and fold are the same.
     """
 
     train_loss: Float[np.ndarray, "segments members"]
@@ -33,6 +39,9 @@ class History(NamedTuple):
     status: Int[np.ndarray, " members"]
     objective: Objective = Objective("accuracy", maximize=True)
     seeds: int = 1
+    configs: Mapping[str, Shaped[np.ndarray, " members"]] = MappingProxyType({})
+    changeable: Mapping[str, HyperParameter] = MappingProxyType({})
+    groups: Int[np.ndarray, " members"] = np.zeros(0, np.int64)
 
     @property
     def validation_loss(self) -> Float[np.ndarray, "segments members"]:
@@ -62,16 +71,57 @@ class History(NamedTuple):
 
 
 class Edits(NamedTuple):
-    """What is to change before the next segment.
+    """What is to change before the next segment: first who stops, then who copies whom, then what is set.
 
     Args:
         stop: members that do not go on.
+        copies: pairs (source, target): the target goes on from parameters, running statistics and optimiser state of
+            the source as these are now, also if it has diverged; its hyper-parameters stay its own.
+        values: hyper-parameters by name, one entry a member; NaN leaves a member's as it is.
     """
 
     stop: Int[np.ndarray, " stopped"] = np.zeros(0, np.int64)
+    copies: Int[np.ndarray, "copies 2"] = np.zeros((0, 2), np.int64)
+    values: Mapping[str, Float[np.ndarray, " members"]] = MappingProxyType({})
+
+
+class Event(NamedTuple):
+    """What became of a member by an edit.
+
+    Args:
+        segment: after which one, counted from 0.
+        member: who.
+        kind: "stopped", "copied" or "set".
+        source: whom it copied; None in other events.
+        values: hyper-parameters that were set, by name.
+    """
+
+    segment: int
+    member: int
+    kind: str
+    source: int | None = None
+    values: Mapping[str, float] = MappingProxyType({})
 
 
 Policy = Callable[[History, PRNGKeyArray], Edits]
+
+
+def next_decision(policy: Policy, segments: int, last: int) -> int:
+    """After how many segments a policy decides next; until then parts of a population may run ahead of others.
+
+    A policy that knows has a method `next_decision(segments)`: how many there will be when it decides next, given
+    that there are `segments` now; None if never. Any other is asked after every segment.
+
+    Args:
+        policy: which one.
+        segments: how many there are.
+        last: how many there are to be.
+    """
+    if policy is watch:
+        return last
+    own = getattr(policy, "next_decision", None)
+    found = segments + 1 if own is None else own(segments)
+    return last if found is None else min(max(found, segments + 1), last)
 
 
 def watch(history: History, key: PRNGKeyArray) -> Edits:

@@ -30,6 +30,13 @@ class Halving:
         ]
         return Edits(_running_members(history, np.concatenate(stop)))
 
+    def next_decision(self, segments: int) -> int:
+        """The next rung of any bracket."""
+        edges = [self.min_epochs * self.eta**bracket for bracket in range(self.brackets)]
+        while min(edges) <= segments:
+            edges = [edge * self.eta if edge <= segments else edge for edge in edges]
+        return min(edges)
+
     def _dropped(self, best_first: np.ndarray, bracket: int, segments: int) -> np.ndarray:
         """Configurations beyond those that this rung keeps; none where it is no rung."""
         rung = self.rung(bracket, segments)
@@ -75,9 +82,7 @@ def halving(*, eta: int = 3, min_epochs: int = 1, brackets: int = 1) -> Halving:
     >>> sorted(result.table().steps)
     [4, 4, 4, 4, 4, 4, 12, 12, 16]
     """
-    return Halving(
-        _whole("eta", eta, 2), _whole("min_epochs", min_epochs, 1), _whole("brackets", brackets, 1)
-    )
+    return Halving(whole("eta", eta, 2), whole("min_epochs", min_epochs, 1), whole("brackets", brackets, 1))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,6 +91,10 @@ class MedianStopping:
 
     min_epochs: int
     min_configs: int
+
+    def next_decision(self, segments: int) -> int:
+        """Every segment, once there are enough."""
+        return max(segments + 1, self.min_epochs)
 
     def __call__(self, history: History, key: PRNGKeyArray) -> Edits:
         """Stops what never was as good as the median is on average."""
@@ -123,10 +132,11 @@ def median_stopping(*, min_epochs: int = 5, min_configs: int = 5) -> MedianStopp
     >>> median_stopping(min_epochs=3)
     MedianStopping(min_epochs=3, min_configs=5)
     """
-    return MedianStopping(_whole("min_epochs", min_epochs, 1), _whole("min_configs", min_configs, 1))
+    return MedianStopping(whole("min_epochs", min_epochs, 1), whole("min_configs", min_configs, 1))
 
 
-def _whole(name: str, value: int, low: int) -> int:
+def whole(name: str, value: int, low: int) -> int:
+    """The value, which must be a whole number of at least `low`."""
     if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < low:
         raise InputError(f"{name} must be a whole number of at least {low}, got {value!r}")
     return int(value)

@@ -1,6 +1,7 @@
 """The learning curves of a sweep as one picture."""
 
 import os
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import IO, TYPE_CHECKING, Any
 
@@ -66,8 +67,17 @@ def learning_curves(folder: str | os.PathLike[str], path: str | os.PathLike[str]
     ...
     jbn.errors.InputError: there is no sweep in 'runs/none' ...
     """
+    picture(lambda: _figure(read(folder)), path)
+
+
+def picture(draw: Callable[[], "Figure"], path: str | os.PathLike[str]) -> None:
+    """Write what is drawn as a PNG, in the style of all pictures.
+
+    Raises:
+        InputError: matplotlib is not installed, or the file cannot be written.
+    """
     with _style():
-        figure = _figure(read(folder))
+        figure = draw()
         write_whole(path, lambda stream: _save(figure, stream))
 
 
@@ -137,14 +147,15 @@ def _set_metric_axis(axes: "Axes", sweep: Measured) -> None:
         # the few that began far worse than others leave through the top, or they would press all others flat
         high = max(np.nanquantile(values, 0.95), np.nanquantile(sweep.final, 0.95))
         margin = (high / values.min()) ** 0.05 * 1.01
-        _set_log_ticks(axes, values.min() / margin, high * margin)
+        set_log_ticks(axes, values.min() / margin, high * margin)
     elif sweep.objective.maximize:  # what is as bad as nothing learned, or worse, is below the axis
         low = max(values.min(), min(0.0, float(np.nanmedian(sweep.final))))
         margin = 0.05 * (values.max() - low) or 0.5
         axes.set_ylim(low - margin, values.max() + margin)
 
 
-def _set_log_ticks(axes: "Axes", low: float, high: float) -> None:
+def set_log_ticks(axes: "Axes", low: float, high: float) -> None:
+    """Ticks at 1, 2 and 5 times powers of ten, or closer ones; without them an axis has only 10^k."""
     from matplotlib.ticker import LogLocator, MaxNLocator
 
     locator = LogLocator(subs=(1.0, 2.0, 5.0)) if high > 20 * low else MaxNLocator(6, steps=[1, 2, 5, 10])

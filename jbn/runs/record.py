@@ -4,7 +4,7 @@ import contextlib
 import datetime
 import importlib.metadata
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from jaxtyping import PRNGKeyArray
 from jbn import store
 from jbn.engine.plan import Plan
 from jbn.engine.trainer import Timings
-from jbn.policies import History
+from jbn.policies import Event, History
 from jbn.runs.result import Best
 from jbn.runs.table import standing
 from jbn.search import Configs
@@ -29,8 +29,8 @@ _VERSIONED = ("jbn", "jax", "jaxlib", "numpy", "optax")
 class Recorder:
     """Where a sweep's course goes; this one records nothing."""
 
-    def segment(self, history: History, seeds: int) -> None:
-        """Called after every segment."""
+    def segment(self, history: History, events: Sequence[Event]) -> None:
+        """Called after every segment, with what the policy did after it."""
 
     def finish(
         self,
@@ -49,9 +49,9 @@ class _Folder(Recorder):
     def __init__(self, folder: Path, own: store.Store, seeds: int, folds: int):
         self._folder, self._store, self._seeds, self._folds = folder, own, seeds, folds
 
-    def segment(self, history: History, seeds: int) -> None:
+    def segment(self, history: History, events: Sequence[Event]) -> None:
         """Appends the curves' last points and brings the table up to date."""
-        index = len(history.steps) - 1
+        index, seeds = len(history.steps) - 1, self._seeds
         took_part = np.flatnonzero(history.took_part(index))
         rows = store.SegmentRows(
             config_id=took_part // seeds,
@@ -61,6 +61,8 @@ class _Folder(Recorder):
             validation={name: curve[index][took_part] for name, curve in history.validation.items()},
         )
         self._store.write_segment(index, rows)
+        if events:
+            self._store.write_events([_plain(event, seeds) for event in events])
         self._table(history)
 
     def finish(
@@ -138,6 +140,14 @@ def recorder(
         out, settings=about, configs=configs, seeds=seeds, measured=task.problem.measured
     ) as own:
         yield _Folder(Path(out), own, seeds, folds)
+
+
+def _plain(event: Event, seeds: int) -> store.EventRow:
+    """An event with configurations and seeds in the place of members."""
+    detail: dict[str, Any] = dict(event.values)
+    if event.source is not None:
+        detail = {"config_id": event.source // seeds, "seed": event.source % seeds}
+    return store.EventRow(event.segment, event.member // seeds, event.member % seeds, event.kind, detail)
 
 
 def _optimizers(task: Task, configs: Configs) -> dict[str, Any]:

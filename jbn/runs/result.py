@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -14,7 +14,7 @@ from jbn.engine.forecast import Forecast
 from jbn.engine.trainer import Timings
 from jbn.errors import InputError
 from jbn.nn.normalizer import Normalizer
-from jbn.policies import History, rank
+from jbn.policies import Event, History, Schedule, rank, schedule_of
 from jbn.runs.table import Standing, ranked, standing
 from jbn.search import Configs, importance
 from jbn.store import column, standard_error
@@ -113,6 +113,7 @@ class Result:
         run_seconds: how long compiled programs ran, all workers together.
         forecast: what was expected of the plan; None where nobody asked.
         folds: of cross-validation; 1 is none.
+        events: what the policy did, in its order.
     """
 
     task: Task
@@ -127,6 +128,7 @@ class Result:
     run_seconds: float = 0.0
     forecast: Forecast | None = dataclasses.field(default=None, repr=False)
     folds: int = 1
+    events: tuple[Event, ...] = dataclasses.field(default=(), repr=False)
 
     @functools.cached_property
     def standing(self) -> Standing:
@@ -185,6 +187,35 @@ class Result:
         """
         return important(self, **options)
 
+    def lineage(self) -> "pd.DataFrame":
+        """What the policy did to whom, one row an event in its order.
+
+        Columns: `segment`, after which it was, counted from 0; `config_id` and `seed`, of whom; `event`: "stopped",
+        "copied" (another's state) or "set" (hyper-parameters); `source_config_id` and `source_seed`, of who was
+        copied, else -1; the hyper-parameters that were set, NaN where they were not.
+        """
+        return lineage_table(self.events, self.seeds)
+
+    def schedule(self, config_id: int | None = None, seed: int = 0) -> Schedule:
+        """The settings that a member lived through, with those whose state it copied; by default the winner.
+
+        It is a policy: a sweep of its `config` with it as policy and with the key of this one trains a fresh network
+        in the same way; bit for bit where programs are the same (give `jbn.search.Configs` the space of this one).
+
+        Raises:
+            InputError: no such configuration or seed index, or by default, no winner.
+        """
+        if config_id is None:
+            config_id, seed = self.best().config_id, self.best().seed
+        if not (0 <= config_id < self.configs.count and 0 <= seed < self.seeds):
+            raise InputError(
+                f"a member must be one of {self.configs.count} configurations with {self.seeds} seeds, counted from "
+                f"0, got config_id {config_id} and seed {seed}"
+            )
+        members = range(self.configs.count * self.seeds)
+        rows = {member: self.configs.row(member // self.seeds) for member in members}
+        return schedule_of(config_id * self.seeds + seed, self.events, rows)
+
     def best(self) -> Best:
         """The winner: best by the objective, ties by validation loss, then by `config_id`.
 
@@ -206,6 +237,25 @@ def important(result: Any, **options: Any) -> "pd.DataFrame":
     found = importance(result, **options)
     columns = {"share": found.shares, "low": found.low, "high": found.high}
     return pd.DataFrame(columns, index=pd.Index(found.names, name="hyper-parameter"))
+
+
+def lineage_table(events: Sequence[Event], seeds: int) -> "pd.DataFrame":
+    """Events as a table; see `Result.lineage`."""
+    import pandas as pd
+
+    source = np.array([-seeds if event.source is None else event.source for event in events], np.int64)
+    member = np.array([event.member for event in events], np.int64)
+    columns = {
+        "segment": np.array([event.segment for event in events], np.int64),
+        "config_id": member // seeds,
+        "seed": member % seeds,
+        "event": np.array([event.kind for event in events], object),
+        "source_config_id": source // seeds,
+        "source_seed": np.where(source < 0, -1, source % seeds),
+    }
+    names = dict.fromkeys(name for event in events for name in event.values)
+    values = {name: [event.values.get(name, np.nan) for event in events] for name in names}
+    return pd.DataFrame(columns | values)
 
 
 def best_member(history: History, seeds: int) -> int | None:

@@ -2,13 +2,13 @@
 
 import contextlib
 import dataclasses
+import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from jbn import store
@@ -23,44 +23,20 @@ from jbn.engine.memory import (
     rough_working_bytes,
 )
 from jbn.engine.plan import MANY_PROGRAMS, Plan, plan
-from jbn.engine.trainer import Segment
 from jbn.engine.tune import tune
 from jbn.engine.workers import Workers
 from jbn.errors import InputError
-from jbn.policies import DIVERGED, DONE, RUNNING, STOPPED, History, Policy, watch
-from jbn.runs.record import Recorder, recorder
+from jbn.policies import STOPPED, History, Policy, watch
+from jbn.runs.loop import Loop, Progress, empty_history
+from jbn.runs.record import recorder
 from jbn.runs.result import Best, Result, best_member
 from jbn.search import Configs
 from jbn.task.data import Blocks
 from jbn.task.data.folding import folded
-from jbn.task.objectives import Objective
 from jbn.task.optimizer_choice import with_defaults, without_ignored
 from jbn.task.task import Task
 
-
-@dataclasses.dataclass(frozen=True)
-class Progress:
-    """How far a sweep is.
-
-    Args:
-        segment: segments done.
-        segments: segments in all.
-        alive: members still running.
-        members: members in all.
-        objective: what configurations are compared by.
-        best: the best of it now; NaN if all diverged.
-        seconds: wall-clock time so far.
-        seconds_left: expected; None until there is something to expect it from.
-    """
-
-    segment: int
-    segments: int
-    alive: int
-    members: int
-    objective: Objective
-    best: float
-    seconds: float
-    seconds_left: float | None
+_log = logging.getLogger("jbn")
 
 
 def sweep(
@@ -98,7 +74,8 @@ def sweep(
         folds: cross-validate with so many folds of training and validation part, each normalised by its own
             training rows, all in the same programs: the table has the means over the folds. The winner is the model
             of one fold.
-        policy: `policy(history, key) -> edits`, called after every segment; by default it only watches.
+        policy: `policy(history, key) -> edits`, called after every segment; by default it only watches. One with a
+            method `check(history)` is asked before the first segment: it may raise, or say a sentence.
         out: a folder to record the sweep in; it must not hold one yet.
         workers: threads on a CPU; default: one a core.
         on_plan: called once, before training, with what the plan is expected to cost. The programs that need most
@@ -147,16 +124,17 @@ def sweep(
         if on_plan is not None:
             expected = forecast(task, columns, layout, workers=crew, epochs=epochs, seeds=seeds, peak=peak)
             on_plan(expected)
+        empty = empty_history(task, shown, engine, seeds)
+        _check_policy(policy, empty)
         more = {**(settings or {}), "tuning": [trial._asdict() for trial in trials]} if tuned else settings
         record = stack.enter_context(
             recorder(
                 out, task, shown, layout, epochs=epochs, seeds=seeds, folds=folds, key=key, settings=more
             )
         )
-        loop = _Loop(engine, record, epochs, seeds, policy or watch, jax.random.fold_in(key, _POLICY), start)
-        empty = empty_history(engine.members, task.problem.measured, task.judged_by, seeds)
-        history = loop.run(empty, on_segment)
-        winner = _winner(task, columns, engine, history, seeds, each)
+        own_key = jax.random.fold_in(key, _POLICY)
+        history, events = Loop(engine, record, epochs, policy or watch, own_key, start).run(empty, on_segment)
+        winner = _winner(task, columns, engine, history, each)
         test = {} if winner is None else winner.evaluate(*task.data.test)
         seconds = time.perf_counter() - start
         record.finish(history, engine.timings, seconds, winner, test)
@@ -174,6 +152,7 @@ def sweep(
         engine.run_seconds,
         expected,
         folds,
+        events,
     )
 
 
@@ -235,99 +214,21 @@ def _expected_bytes(
     return total(working)
 
 
-class _Loop:
-    """The loop: advance a segment, record it, let the policy decide, apply its edits."""
-
-    def __init__(
-        self,
-        engine: Engine,
-        record: Recorder,
-        epochs: int,
-        seeds: int,
-        policy: Policy,
-        key: PRNGKeyArray,
-        start: float,
-    ):
-        self._engine, self._record, self._policy, self._key = engine, record, policy, key
-        self._epochs, self._seeds, self._start = epochs, seeds, start
-        self._after_first = start
-
-    def run(self, history: History, on_segment: Callable[[Progress], bool | None] | None) -> History:
-        ended = False
-        while not ended and len(history.steps) < self._epochs and (history.status == RUNNING).any():
-            first = len(history.steps)
-            # a policy that may edit sees every segment before the next begins
-            until = self._epochs if self._policy is watch else first + 1
-            segments = self._engine.segments(first, until, history.status == RUNNING)
-            with contextlib.closing(segments):
-                for segment in segments:
-                    history = extended(history, segment, history.status == RUNNING)
-                    self._record.segment(history, self._seeds)
-                    history = self._edited(history, len(history.steps) - 1)
-                    if on_segment is not None and on_segment(self._progress(history)):
-                        ended = True
-                        self._engine.stop()
-        final = DONE if len(history.steps) == self._epochs else STOPPED
-        return history._replace(status=np.where(history.status == RUNNING, final, history.status))
-
-    def _edited(self, history: History, epoch: int) -> History:
-        stop = np.asarray(self._policy(history, jax.random.fold_in(self._key, epoch)).stop, np.int64)
-        status = history.status.copy()
-        status[stop] = np.where(status[stop] == RUNNING, STOPPED, status[stop])
-        return history._replace(status=status)
-
-    def _progress(self, history: History) -> Progress:
-        done, now = len(history.steps), time.perf_counter()
-        if done == 1:
-            self._after_first = now  # the first segment compiles: it tells nothing about the others
-        each = (now - self._after_first) / (done - 1) if done > 1 else None
-        scores = history.scores
-        best = history.values[np.nanargmax(scores)] if np.isfinite(scores).any() else float("nan")
-        return Progress(
-            segment=done,
-            segments=self._epochs,
-            alive=int((history.status == RUNNING).sum()),
-            members=self._engine.members,
-            objective=history.objective,
-            best=float(best),
-            seconds=now - self._start,
-            seconds_left=None if each is None else each * (self._epochs - done),
-        )
+def _check_policy(policy: Policy | None, empty: History) -> None:
+    """What a policy has to say before the first segment, if it has: it may refuse, or tell how it goes about it."""
+    check = getattr(policy, "check", None)
+    if check is not None and (words := check(empty)) is not None:
+        _log.warning("%s", words)
 
 
-def empty_history(members: int, measured: Sequence[str], objective: Objective, seeds: int = 1) -> History:
-    """The history of a population before its first segment."""
-    curve, steps = np.zeros((0, members)), np.zeros((0, members), np.int64)
-    validation = dict.fromkeys(measured, curve)
-    return History(curve, validation, steps, np.full(members, RUNNING), objective, seeds)
-
-
-def extended(history: History, segment: Segment, took_part: np.ndarray) -> History:
-    """The history with one more segment."""
-    before = history.steps[-1] if len(history.steps) else np.zeros(len(took_part), np.int64)
-    finite = np.isfinite(segment.metrics.train_loss) & np.isfinite(segment.metrics.validation_loss)
-    status = np.where(took_part & ~finite, DIVERGED, history.status)
-    steps = np.where(took_part, segment.steps, before)
-    metrics = segment.metrics
-    return history._replace(
-        train_loss=np.vstack([history.train_loss, metrics.train_loss]),
-        validation={
-            name: np.vstack([curve, metrics.validation[name]]) for name, curve in history.validation.items()
-        },
-        steps=np.vstack([history.steps, steps]),
-        status=status,
-    )
-
-
-def _winner(
-    task: Task, configs: Configs, engine: Engine, history: History, seeds: int, each: int
-) -> Best | None:
-    member = best_member(history, seeds) if len(history.steps) else None
+def _winner(task: Task, configs: Configs, engine: Engine, history: History, each: int) -> Best | None:
+    member = best_member(history, history.seeds) if len(history.steps) else None
     if member is None:
         return None
-    config_id, seed = divmod(member, seeds)
+    config_id, seed = divmod(member, history.seeds)
     params, stats = engine.member(member)
-    row = configs.row(config_id)
+    now = {name: history.configs[name][member].item() for name in history.changeable}
+    row = {**configs.row(config_id), **now}
     own = task.with_optimizer(row.get("optimizer"))
     given = {name: value for name, value in row.items() if name in own.hyperparameters or name == "optimizer"}
     normalizer, unit = task.arrays().fitted(seed // each)

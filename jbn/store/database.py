@@ -46,6 +46,22 @@ class SegmentRows(NamedTuple):
     validation: Mapping[str, npt.NDArray[np.floating]]
 
 
+class EventRow(NamedTuple):
+    """What a policy did to one configuration and seed after a segment.
+
+    `event` is "stopped", "copied" or "set"; `detail` who was copied (`config_id`, `seed`), or what was set.
+
+    >>> EventRow(2, 7, 0, "set", {"learning_rate": 0.1}).event
+    'set'
+    """
+
+    segment: int
+    config_id: int
+    seed: int
+    event: str
+    detail: Mapping[str, JsonValue]
+
+
 def check_free(folder: str | os.PathLike[str]) -> None:
     """Check that a new sweep can be kept in a folder; makes nothing.
 
@@ -163,6 +179,16 @@ class Store:
         places = ", ".join("?" * (4 + len(metrics)))
         with _transaction(self.path, self._connection):
             self._connection.executemany(f"INSERT INTO curves VALUES ({places})", cells)
+
+    def write_events(self, events: Sequence[EventRow]) -> None:
+        """Add events, in their order.
+
+        Raises:
+            InputError: A detail has no JSON form, or the disk refuses.
+        """
+        cells = [(*event[:4], columns.to_json(event.event, event.detail)) for event in events]
+        with _transaction(self.path, self._connection):
+            self._connection.executemany("INSERT INTO events VALUES (?, ?, ?, ?, ?)", cells)
 
     def write_table(
         self,

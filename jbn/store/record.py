@@ -5,7 +5,7 @@ import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +32,7 @@ class Record:
             None in a column of objects.
         curves: One row per configuration, seed and segment, in this order: `config_id`, `seed`, `segment`,
             `steps`, `train_loss`, a column `validation_NAME` for each of `measured`; NaN where it was not finite.
+        events: What a policy did, in its order: `segment`, `config_id`, `seed`, `event`, `detail`.
 
     >>> Record.__dataclass_params__.frozen
     True
@@ -40,6 +41,7 @@ class Record:
     settings: dict[str, Any]
     configurations: "pd.DataFrame"
     curves: "pd.DataFrame"
+    events: "pd.DataFrame" = field(default_factory=lambda: _event_table([]))
 
     @property
     def measured(self) -> list[str]:
@@ -98,7 +100,20 @@ def read(folder: str | os.PathLike[str]) -> Record:
             settings={name: json.loads(value) for name, value in rows},
             configurations=_as_now(_frame(connection, "configurations", "config_id")),
             curves=_frame(connection, "curves", "config_id, seed, segment"),
+            events=_events(connection),
         )
+
+
+def _events(connection: sqlite3.Connection) -> "pd.DataFrame":
+    there = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'events'").fetchone()
+    rows = connection.execute("SELECT * FROM events ORDER BY rowid").fetchall() if there else []
+    return _event_table([(*row[:4], json.loads(row[4])) for row in rows])
+
+
+def _event_table(rows: list[tuple[Any, ...]]) -> "pd.DataFrame":
+    import pandas as pd
+
+    return pd.DataFrame(rows, columns=["segment", "config_id", "seed", "event", "detail"])
 
 
 def _round(folder: Path) -> int:
@@ -110,14 +125,15 @@ def _together(rounds: list[Record]) -> Record:
     """The rounds of a search as one record, with the number of each configuration's `round`, counted from 1."""
     import pandas as pd
 
-    configurations, curves, before = [], [], 0
+    configurations, curves, events, before = [], [], [], 0
     for number, own in enumerate(rounds, 1):
-        table, curve = own.configurations.copy(), own.curves.copy()
-        table["config_id"] += before
-        curve["config_id"] += before
+        table, curve, happened = own.configurations.copy(), own.curves.copy(), own.events.copy()
+        for frame in (table, curve, happened):
+            frame["config_id"] += before
         table.insert(1, "round", number)
         configurations.append(table)
         curves.append(curve)
+        events.append(happened)
         before += len(table)
     of_one = (
         "winner",
@@ -139,6 +155,7 @@ def _together(rounds: list[Record]) -> Record:
         },
         configurations=pd.concat(configurations, ignore_index=True),
         curves=pd.concat(curves, ignore_index=True),
+        events=pd.concat(events, ignore_index=True),
     )
 
 

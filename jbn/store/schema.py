@@ -6,8 +6,8 @@ from jbn.errors import InputError
 
 FILE_NAME = "sweep.sqlite"
 APPLICATION_ID = 0x006A626E  # "jbn": in the file's header, tells a sweep from any other SQLite file
-SCHEMA_VERSION = 3
-OLDEST_VERSION = 1  # that is still read: 1 has no standard errors, 1 and 2 no metric but accuracy
+SCHEMA_VERSION = 4
+OLDEST_VERSION = 1  # still read: 1 has no standard errors, 1 and 2 no metric but accuracy, 1 to 3 no events
 
 
 def column(metric: str) -> str:
@@ -61,6 +61,7 @@ def statements(hypers: Mapping[str, str], measured: Sequence[str]) -> list[str]:
         f"status TEXT, steps INTEGER, {table})",
         f"CREATE TABLE curves(config_id INTEGER, seed INTEGER, segment INTEGER, steps INTEGER, {curves}, "
         "PRIMARY KEY(config_id, seed, segment)) WITHOUT ROWID",
+        "CREATE TABLE events(segment INTEGER, config_id INTEGER, seed INTEGER, event TEXT, detail TEXT)",
     ]
 
 

@@ -1,7 +1,7 @@
 """One member of a population: its state, one segment of training, one evaluation. All pure."""
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -121,7 +121,12 @@ def init(problem: Problem, hyper: Hyper, key: PRNGKeyArray, rows: Rows) -> Membe
     x_spec = jax.ShapeDtypeStruct((1, *rows.x.shape[1:]), rows.x.dtype)
     params, stats = problem.model.init(key, _for_model(problem, hyper), x_spec)
     start = jnp.zeros((), jnp.int32)
-    return Member(params, stats, _transform(problem, hyper, start, 1).init(params), step=start)
+    return Member(params, stats, optimizer_state(problem, hyper, params), step=start)
+
+
+def optimizer_state(problem: Problem, hyper: Hyper, params: PyTree) -> PyTree:
+    """The state of the optimiser before its first step."""
+    return _transform(problem, hyper, jnp.zeros((), jnp.int32), 1).init(params)
 
 
 def train_segment(
@@ -191,6 +196,34 @@ def train_block(
 
     member, losses = jax.lax.fori_loop(0, until - first, step, (member, jnp.zeros(min(most, steps))))
     return member, jnp.sum(losses) / steps
+
+
+def update_ratios(
+    problem: Problem, hyper: Hyper, member: Member, rows: Rows, key: PRNGKeyArray, steps: int
+) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
+    """The loss of the next step, and how far it would move each kernel: `|w' - w| / |w|`, by its path.
+
+    Args:
+        problem: model, optimiser and loss.
+        hyper: the member's own.
+        member: the state, which stays as it is.
+        rows: the batch of that step.
+        key: its noise.
+        steps: of an epoch.
+    """
+    moved, loss = _train_step(problem, hyper, member, rows, key, steps)
+    before, after = (dict(_kernels(own.params)) for own in (member, moved))
+    return loss, {path: _norm(after[path] - own) / _norm(own) for path, own in before.items()}
+
+
+def _kernels(params: PyTree) -> Iterator[tuple[str, Array]]:
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        if leaf.ndim > 1:
+            yield jax.tree_util.keystr(path, simple=True, separator="/"), leaf
+
+
+def _norm(values: Array) -> Float[Array, ""]:
+    return jnp.sqrt(jnp.sum(jnp.square(values)))
 
 
 def infer(

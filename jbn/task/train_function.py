@@ -2,6 +2,7 @@
 
 import operator
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -66,7 +67,7 @@ def train_function(task: Task, *, epochs: int, capacity: Mapping[str, int] | Non
         check_names([*own.hyperparameters, "optimizer"], [*config, *sizes])
         own.check({name: value for name, value in config.items() if not isinstance(value, jax.core.Tracer)})
         own = own.settled(config, epochs=epochs)
-        structure, traced = _split(own, config, sizes)
+        structure, traced = split(own, config, sizes)
         hyper = bind(structure, traced)
         keys = streams(key)
 
@@ -96,8 +97,8 @@ def _take(rows: Rows, order: Int[Array, " rows"]) -> Rows:
     return rows._replace(x=rows.x[order], y=rows.y[order])
 
 
-def _split(
-    task: Task, config: Mapping[str, Any], sizes: Mapping[str, int]
+def split(
+    task: Task, config: Mapping[str, Any], sizes: Mapping[str, int] = MappingProxyType({})
 ) -> tuple[Structure, dict[str, Any]]:
     """Structure and traced numbers of one configuration; sizes given as capacities are traced."""
     known = task.hyperparameters

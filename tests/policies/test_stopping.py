@@ -143,3 +143,44 @@ def test_the_median_rule_in_a_sweep():
 def test_what_is_refused(make, message):
     with pytest.raises(InputError, match=message):
         make()
+
+
+def test_nothing_waits_for_others_between_two_rungs():
+    policy = jbn.halving(eta=3, min_epochs=2, brackets=2)
+    assert [policy.next_decision(segments) for segments in (0, 1, 2, 5, 6, 17, 18)] == [
+        2,
+        2,
+        6,
+        6,
+        18,
+        18,
+        54,
+    ]
+    assert jbn.halving().next_decision(0) == 1
+    assert [jbn.median_stopping(min_epochs=5).next_decision(n) for n in (0, 4, 5)] == [5, 5, 6]
+    for policy in (jbn.halving(eta=2, min_epochs=3), jbn.halving(eta=4, brackets=3)):
+        rungs = {
+            n for n in range(1, 100) if any(policy.rung(b, n) is not None for b in range(policy.brackets))
+        }
+        asked, now = set(), 0
+        while now < 99:
+            now = policy.next_decision(now)
+            asked.add(now)
+        assert asked - {now} == rungs - {now}
+
+
+def test_a_policy_is_asked_when_it_wants_to_be():
+    class Sometimes:
+        asked = ()
+
+        def next_decision(self, segments):
+            return {0: 2, 2: None}[segments]
+
+        def __call__(self, history, key):
+            self.asked = (*self.asked, len(history.steps))
+            return jbn.Edits()
+
+    policy = Sometimes()
+    configs = jbn.search.random(SPACE, 4, key=1)
+    jbn.sweep(TASK, configs, epochs=5, key=KEY, policy=policy)
+    assert policy.asked == (2, 5)

@@ -19,7 +19,7 @@ from jbn.engine.trainer import Trainer
 from jbn.engine.workers import Workers
 from jbn.nn.model import Model
 from jbn.policies import Edits, History, rank
-from jbn.runs.sweep import Progress
+from jbn.runs.loop import Progress
 
 DATA = jbn.data.digits()
 SPACE = jbn.Space(
