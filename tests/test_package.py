@@ -88,6 +88,7 @@ _FIRST = (
     "share",
     "optimizer",
     "config_id",
+    "rollback",
     "mean_absolute_error",
     "town is missing",
     "width",
