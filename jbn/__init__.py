@@ -38,11 +38,12 @@ _LAZY = {  # flax takes its time to import; the others are needed by few
     "linen": ("jbn.interop.linen", None),
     "nnx": ("jbn.interop.nnx", None),
     "panda": ("jbn.runs.panda", "panda"),
+    "retest": ("jbn.runs.retest", "retest"),
 }
 
 
 def __getattr__(name: str) -> _Any:
-    """`from_linen`, `from_nnx`, the layers in `linen` and `nnx`, `panda`."""
+    """`from_linen`, `from_nnx`, the layers in `linen` and `nnx`, `panda`, `retest`."""
     import importlib
 
     if name not in _LAZY:

@@ -1,3 +1,3 @@
-"""The command line: `jbn sweep`, `jbn export`, `jbn report`."""
+"""The command line: `jbn sweep`, `jbn export`, `jbn report`, `jbn importance`, `jbn retest`."""
 
 from jbn.cli.app import main as main

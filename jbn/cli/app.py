@@ -180,3 +180,59 @@ def importance(
     from jbn.runs.importance import importance_of_run
 
     show_importance(Console(), importance_of_run(folder, method=method, resamples=resamples))
+
+
+@app.command()
+def retest(
+    folder: Annotated[Path, typer.Argument(help="Folder of a run.")],
+    data: Annotated[str, typer.Option(help="The new data, as for sweep.")],
+    target: Annotated[
+        str | None, typer.Option(help="The column of a table to predict.  [default: the run's]")
+    ] = None,
+    categorical: Annotated[
+        list[str] | None, typer.Option(help="A column of a table whose numbers name categories; repeatable.")
+    ] = None,
+    drop: Annotated[
+        list[str] | None, typer.Option(help="A column of a table that is no feature; repeatable.")
+    ] = None,
+    data_dir: Annotated[str | None, typer.Option(help="Where the files of mnist lie.")] = None,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Passes over the training part.  [default: the run's]")
+    ] = None,
+    seeds: Annotated[
+        int | None, typer.Option(help="Seeds of the comparison, at least 2.  [default: 12]")
+    ] = None,
+    minimal_effect: Annotated[
+        float | None,
+        typer.Option(
+            help="Retune where the challenger is surely better by more.  "
+            "[default: 0.01 of an accuracy or r2, 5 % of another metric]"
+        ),
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Of split, draws and training.  [default: the run's]")
+    ] = None,
+    out: Annotated[
+        str | None, typer.Option(help="Folder of the retest.  [default: runs/retest-DATA-DATE]")
+    ] = None,
+    cache: Annotated[bool, typer.Option(help="Keep compiled programs for the next run.")] = True,
+) -> None:
+    """Say whether the settings of a run's winner are still good on new data.
+
+    The winner, its neighbours and fresh samples are trained on the new data; the best of the others is compared
+    with the winner on the test part, in pairs of equal seeds.
+    Exit code 0: keep them. 3: retune. 2: wrong input. 1: everything diverged. 130: interrupted.
+    """
+    from jbn.cli.retest import run
+
+    options = dict(
+        data=data,
+        target=target,
+        categorical=categorical,
+        drop=drop,
+        data_dir=data_dir,
+        seed=seed,
+        out=out,
+    )
+    how = dict(epochs=epochs, seeds=seeds, minimal_effect=minimal_effect)
+    raise typer.Exit(run(folder, options, how, Console(), cache=cache))

@@ -109,7 +109,7 @@ def show_winner(
     which = _which(best.seed, seeds, folds)
     shown = {name: value for name, value in test.items() if name != "loss" or len(test) == 1}
     values = ", ".join(
-        f"test {name.replace('_', ' ')} {_digits(name, value)}" for name, value in shown.items()
+        f"test {name.replace('_', ' ')} {digits(name, value)}" for name, value in shown.items()
     )
     console.print(
         f"winner: configuration {best.config_id}{which}, {values}",
@@ -161,11 +161,11 @@ def _cell(name: str, value: object, error: float, between: str, *, small: bool) 
     short = name.removeprefix("validation_")
     if short == name and value.is_integer() and value >= 1000:  # a whole number that not every row has
         return str(int(value))
-    number = _digits(short, value, small=small)
-    return number if np.isnan(error) else f"{number}{between}{_digits(short, error, small=small)}"
+    number = digits(short, value, small=small)
+    return number if np.isnan(error) else f"{number}{between}{digits(short, error, small=small)}"
 
 
-def _digits(name: str, value: float, *, small: bool = False) -> str:
+def digits(name: str, value: float, *, small: bool = False) -> str:
     """A number with as many digits as tell it from others of its name."""
     digits = {
         "accuracy": ".4f",

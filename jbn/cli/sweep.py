@@ -66,7 +66,11 @@ def run(spec: Spec, console: Console, how: How) -> int:
 
 
 def task_of(spec: Spec) -> jbn.Task:
-    """The task of a spec: its data, and an MLP."""
+    """What a spec trains, with its data loaded.
+
+    Raises:
+        InputError: data that cannot be used, or a loss, metric or objective that is not for such targets.
+    """
     data = jbn.data.load(
         spec.data,
         data_dir=spec.data_dir,
@@ -163,9 +167,9 @@ def keep_programs() -> None:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 
-def default_folder(data: str) -> str:
-    """`runs/DATA-DATE`, with the time of day: two runs of a day do not meet."""
-    return f"runs/{Path(data).absolute().stem}-{datetime.datetime.now().strftime('%Y-%m-%d-%H%M%S')}"
+def default_folder(data: str, *, before: str = "") -> str:
+    """`runs/DATA-DATE`, with `before` in front, and the time of day: two runs of a day do not meet."""
+    return f"runs/{before}{Path(data).absolute().stem}-{datetime.datetime.now().strftime('%Y-%m-%d-%H%M%S')}"
 
 
 def _training_key(spec: Spec) -> jax.Array:

@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -94,9 +94,7 @@ def cnn(
 
 @functools.lru_cache(maxsize=256)
 def _model(settings: tuple[tuple[str, Any], ...]) -> Model:
-    return layers.model(
-        "cnn", "channels", MAX_LAYERS, dict(settings), init=_init, train=_train, infer=_infer, fold=_fold
-    )
+    return layers.model("cnn", "channels", MAX_LAYERS, dict(settings), **_FUNCTIONS)
 
 
 def _init(
@@ -173,6 +171,26 @@ def _infer(
     return _in_parts(some, x)
 
 
+def _observe(
+    defaults: Hyper,
+    params: PyTree,
+    stats: PyTree,
+    x: Float[Array, "batch *features"],
+    *,
+    key: PRNGKeyArray,
+    hyper: Hyper,
+) -> dict[str, batch_norm.Moments]:
+    del key  # what dropout changes no batch norm sees
+    seen = {}
+
+    def statistics(name: str, values: Array) -> Statistics:
+        seen[name] = batch_norm.moments(values)
+        return stats[name].mean, stats[name].var, 0.0
+
+    _forward({**defaults, **hyper}, params, x, statistics, lambda a: a)
+    return seen
+
+
 def _in_parts(function: Callable[[Array], Array], x: Float[Array, "batch ..."]) -> Array:
     """The function of all rows, a few at a time; the last part is filled up."""
     count = len(x)
@@ -238,3 +256,12 @@ def _fold(defaults: Hyper, params: PyTree, stats: PyTree, *, hyper: Hyper) -> tu
             params[name]["batch_norm"], running, layer["kernel"], layer.get("bias"), epsilon=epsilon
         )
     return folded, {**hyper, "batch_norm": "none"}
+
+
+_FUNCTIONS: Mapping[str, Callable[..., Any]] = {
+    "init": _init,
+    "train": _train,
+    "infer": _infer,
+    "fold": _fold,
+    "observe": _observe,
+}

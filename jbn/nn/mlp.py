@@ -3,7 +3,7 @@
 import functools
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -81,9 +81,7 @@ def mlp(
 
 @functools.lru_cache(maxsize=256)
 def _model(settings: tuple[tuple[str, Any], ...]) -> Model:
-    return layers.model(
-        "mlp", "hidden_units", MAX_LAYERS, dict(settings), init=_init, train=_train, infer=_infer, fold=_fold
-    )
+    return layers.model("mlp", "hidden_units", MAX_LAYERS, dict(settings), **_FUNCTIONS)
 
 
 def _init(
@@ -138,6 +136,29 @@ def _infer(
     return _forward(settings, params, x, normalize, lambda index, a: a)
 
 
+def _observe(
+    defaults: Hyper,
+    params: PyTree,
+    stats: PyTree,
+    x: Float[Array, "batch *features"],
+    *,
+    key: PRNGKeyArray,
+    hyper: Hyper,
+) -> dict[str, batch_norm.Moments]:
+    settings, seen = {**defaults, **hyper}, {}
+
+    def normalize(name: str, z: Array) -> Array:
+        seen[name] = batch_norm.moments(z)
+        layer = params[name]["batch_norm"]
+        return batch_norm.infer(layer, stats[name], z, epsilon=settings["batch_norm_epsilon"])
+
+    def drop(index: int, a: Array) -> Array:
+        return dropout(key, a, rate=settings["dropout"], layer=index)
+
+    _forward(settings, params, x, normalize, drop)
+    return seen
+
+
 def _fold(defaults: Hyper, params: PyTree, stats: PyTree, *, hyper: Hyper) -> tuple[PyTree, Hyper]:
     settings = {**defaults, **hyper}
     folded = layers.without_batch_norm(params)
@@ -178,3 +199,12 @@ def _forward(
 
 def _affine(params: PyTree, a: Float[Array, "batch inputs"]) -> Float[Array, "batch units"]:
     return layers.add_bias(params, product(a, params["kernel"]))
+
+
+_FUNCTIONS: Mapping[str, Callable[..., Any]] = {
+    "init": _init,
+    "train": _train,
+    "infer": _infer,
+    "fold": _fold,
+    "observe": _observe,
+}

@@ -181,6 +181,9 @@ class Model(NamedTuple):
         name: for tables and messages.
         fold: `fold(params, stats, *, hyper) -> params, hyper` of the same network at inference without batch norm
             (its `stats` are `{}`); None if the model cannot.
+        observe: `observe(params, stats, x, *, key, hyper) -> moments` of what every batch norm layer would
+            normalise, by the names in `stats`, where the running statistics normalise and dropout is that of
+            training; None if the model cannot tell.
     """
 
     init: Callable[..., tuple[PyTree, PyTree]]
@@ -189,3 +192,4 @@ class Model(NamedTuple):
     hyperparameters: tuple[HyperParameter, ...] = ()
     name: str = "model"
     fold: Callable[..., tuple[PyTree, Hyper]] | None = None
+    observe: Callable[..., dict[str, Any]] | None = None

@@ -122,6 +122,9 @@ def recorder(
         "task": {
             "model": task.model.name,
             "data": repr(task.data),
+            "features": list(task.data.features),
+            "classes": task.data.classes,
+            "class_names": None if task.data.class_names is None else list(task.data.class_names),
             "loss": task.problem.loss.name,
             **_optimizers(task, configs),
         },

@@ -72,14 +72,18 @@ class Best:
         self, x: Num[Array | np.ndarray, "rows *features"], y: Num[Array | np.ndarray, "rows *numbers"]
     ) -> dict[str, float]:
         """The loss and every metric of the task for features and targets as they are in the data."""
+        measured = self._evaluate(self.params, self.stats, self.rows(x, y))
+        return {name: float(measured[name]) for name in self.problem.measured}
+
+    def rows(
+        self, x: Num[Array | np.ndarray, "rows *features"], y: Num[Array | np.ndarray, "rows *numbers"]
+    ) -> Rows:
+        """Features and targets as they are in the data, as the network and its loss take them."""
         targets: Any = np.asarray(y)
         if self.unit is not None:
             targets = self.unit.apply(targets.reshape(len(targets), -1)).reshape(targets.shape)
-        rows = Rows(
-            self.normalizer.apply(x), jnp.asarray(targets, jnp.int32 if self.classes else float), self.unit
-        )
-        measured = self._evaluate(self.params, self.stats, rows)
-        return {name: float(measured[name]) for name in self.problem.measured}
+        dtype = jnp.int32 if self.classes else float
+        return Rows(self.normalizer.apply(x), jnp.asarray(targets, dtype), self.unit)
 
     def accuracy(self, x: Num[Array | np.ndarray, "rows *features"], y: Int[np.ndarray, " rows"]) -> float:
         """Share of the rows whose class is right."""
@@ -114,6 +118,7 @@ class Result:
         forecast: what was expected of the plan; None where nobody asked.
         folds: of cross-validation; 1 is none.
         events: what the policy did, in its order.
+        models: every member as a single model, None where it diverged; empty where nobody asked.
     """
 
     task: Task
@@ -129,6 +134,7 @@ class Result:
     forecast: Forecast | None = dataclasses.field(default=None, repr=False)
     folds: int = 1
     events: tuple[Event, ...] = dataclasses.field(default=(), repr=False)
+    models: tuple[Best | None, ...] = dataclasses.field(default=(), repr=False)
 
     @functools.cached_property
     def standing(self) -> Standing:

@@ -28,8 +28,9 @@ from jbn.engine.workers import Workers
 from jbn.errors import InputError
 from jbn.policies import STOPPED, History, Policy, watch
 from jbn.runs.loop import Loop, Progress, empty_history
+from jbn.runs.models import all_models, best_model
 from jbn.runs.record import recorder
-from jbn.runs.result import Best, Result, best_member
+from jbn.runs.result import Result
 from jbn.search import Configs
 from jbn.task.data import Blocks
 from jbn.task.data.folding import folded
@@ -55,6 +56,7 @@ def sweep(
     tuned: bool = False,
     max_programs: int | None = MANY_PROGRAMS,
     settings: Mapping[str, Any] | None = None,
+    keep_models: bool = False,
 ) -> Result:
     """Trains every configuration and returns them ranked.
 
@@ -87,6 +89,7 @@ def sweep(
         max_programs: a space that needs more programs is refused, since each is compiled for seconds; None for
             no limit.
         settings: more to record, values that JSON knows.
+        keep_models: return the model of every member that did not diverge, not of the winner alone.
 
     Returns:
         The result: `.table()`, `.best()`, `.history`.
@@ -134,8 +137,9 @@ def sweep(
         )
         own_key = jax.random.fold_in(key, _POLICY)
         history, events = Loop(engine, record, epochs, policy or watch, own_key, start).run(empty, on_segment)
-        winner = _winner(task, columns, engine, history, each)
+        winner = best_model(task, columns, engine, history, each)
         test = {} if winner is None else winner.evaluate(*task.data.test)
+        models = all_models(task, columns, engine, history, each) if keep_models else ()
         seconds = time.perf_counter() - start
         record.finish(history, engine.timings, seconds, winner, test)
     interrupted = len(history.steps) < epochs and bool((history.status == STOPPED).any())
@@ -153,6 +157,7 @@ def sweep(
         expected,
         folds,
         events,
+        models,
     )
 
 
@@ -219,27 +224,3 @@ def _check_policy(policy: Policy | None, empty: History) -> None:
     check = getattr(policy, "check", None)
     if check is not None and (words := check(empty)) is not None:
         _log.warning("%s", words)
-
-
-def _winner(task: Task, configs: Configs, engine: Engine, history: History, each: int) -> Best | None:
-    member = best_member(history, history.seeds) if len(history.steps) else None
-    if member is None:
-        return None
-    config_id, seed = divmod(member, history.seeds)
-    params, stats = engine.member(member)
-    now = {name: history.configs[name][member].item() for name in history.changeable}
-    row = {**configs.row(config_id), **now}
-    own = task.with_optimizer(row.get("optimizer"))
-    given = {name: value for name, value in row.items() if name in own.hyperparameters or name == "optimizer"}
-    normalizer, unit = task.arrays().fitted(seed // each)
-    return Best(
-        config_id,
-        seed,
-        {**own.defaults(), **given},
-        params,
-        stats,
-        normalizer=normalizer,
-        problem=own.problem,
-        unit=unit,
-        classes=task.data.classes,
-    )

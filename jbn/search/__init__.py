@@ -6,6 +6,7 @@ from jbn.search.configs import Configs as Configs
 from jbn.search.dimensions import Dimension as Dimension
 from jbn.search.importance import Importance as Importance
 from jbn.search.importance import importance as importance
+from jbn.search.neighbours import neighbours as neighbours
 from jbn.search.refinement import refine as refine
 from jbn.search.sampling import grid as grid
 from jbn.search.sampling import latin_hypercube as latin_hypercube

@@ -119,7 +119,7 @@ class Metrics(NamedTuple):
 def init(problem: Problem, hyper: Hyper, key: PRNGKeyArray, rows: Rows) -> Member:
     """A member before its first step; `key` is the stream of initial weights."""
     x_spec = jax.ShapeDtypeStruct((1, *rows.x.shape[1:]), rows.x.dtype)
-    params, stats = problem.model.init(key, _for_model(problem, hyper), x_spec)
+    params, stats = problem.model.init(key, for_model(problem, hyper), x_spec)
     start = jnp.zeros((), jnp.int32)
     return Member(params, stats, optimizer_state(problem, hyper, params), step=start)
 
@@ -127,6 +127,13 @@ def init(problem: Problem, hyper: Hyper, key: PRNGKeyArray, rows: Rows) -> Membe
 def optimizer_state(problem: Problem, hyper: Hyper, params: PyTree) -> PyTree:
     """The state of the optimiser before its first step."""
     return _transform(problem, hyper, jnp.zeros((), jnp.int32), 1).init(params)
+
+
+def shapes_of(problem: Problem, config: Hyper, features: tuple[int, ...]) -> tuple[PyTree, PyTree]:
+    """Shapes and types of the parameters and running statistics of one configuration; nothing is computed."""
+    x_spec = jax.ShapeDtypeStruct((1, *features), jnp.zeros(()).dtype)
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    return jax.eval_shape(lambda key: problem.model.init(key, for_model(problem, config), x_spec), key)
 
 
 def train_segment(
@@ -230,7 +237,7 @@ def infer(
     problem: Problem, hyper: Hyper, params: PyTree, stats: PyTree, x: Array
 ) -> Float[Array, "rows outputs"]:
     """What the network puts out for normalised features, with the running statistics."""
-    return problem.model.infer(params, stats, x, hyper=_for_model(problem, hyper))
+    return problem.model.infer(params, stats, x, hyper=for_model(problem, hyper))
 
 
 def evaluate(
@@ -269,7 +276,7 @@ def _train_step(
 
     def loss(params: PyTree) -> tuple[Float[Array, ""], PyTree]:
         outputs, stats = problem.model.train(
-            params, member.stats, x, key=key, hyper=_for_model(problem, hyper), mask=None
+            params, member.stats, x, key=key, hyper=for_model(problem, hyper), mask=None
         )
         _check_outputs(problem, outputs, batch.y)
         _check_stats(problem, member.stats, stats)
@@ -342,6 +349,7 @@ def _transform(
     return problem.optimizer.transform(hyper, scheduled(hyper, epoch, within))
 
 
-def _for_model(problem: Problem, hyper: Hyper) -> dict[str, Any]:
+def for_model(problem: Problem, hyper: Hyper) -> dict[str, Any]:
+    """What of a configuration the model has, and the number of outputs."""
     names = {entry.name for entry in problem.model.hyperparameters}
     return {name: value for name, value in hyper.items() if name in names} | {"outputs": problem.outputs}

@@ -1,0 +1,50 @@
+"""Members of a population as ordinary single models."""
+
+import math
+
+from jbn.engine.engine import Engine
+from jbn.policies import DIVERGED, History
+from jbn.runs.result import Best, best_member
+from jbn.search import Configs
+from jbn.task.task import Task
+
+
+def best_model(task: Task, configs: Configs, engine: Engine, history: History, each: int) -> Best | None:
+    """The best member; None if all diverged. Of a configuration's members, `each` are of one fold."""
+    member = best_member(history, history.seeds) if len(history.steps) else None
+    return None if member is None else model_of(task, configs, engine, history, member, each)
+
+
+def all_models(
+    task: Task, configs: Configs, engine: Engine, history: History, each: int
+) -> tuple[Best | None, ...]:
+    """Every member, None where it diverged; nothing where none was trained."""
+    if not len(history.steps):
+        return ()
+    lost = history.status == DIVERGED
+    return tuple(
+        None if gone else model_of(task, configs, engine, history, member, each)
+        for member, gone in enumerate(lost.tolist())
+    )
+
+
+def model_of(task: Task, configs: Configs, engine: Engine, history: History, member: int, each: int) -> Best:
+    """One member, with the hyper-parameters that it has now."""
+    config_id, seed = divmod(member, history.seeds)
+    params, stats = engine.member(member)
+    now = {name: float(history.configs[name][member]) for name in history.changeable}
+    row = {**configs.row(config_id), **{name: value for name, value in now.items() if not math.isnan(value)}}
+    own = task.with_optimizer(row.get("optimizer"))
+    given = {name: value for name, value in row.items() if name in own.hyperparameters or name == "optimizer"}
+    normalizer, unit = task.arrays().fitted(seed // each)
+    return Best(
+        config_id,
+        seed,
+        {**own.defaults(), **given},
+        params,
+        stats,
+        normalizer=normalizer,
+        problem=own.problem,
+        unit=unit,
+        classes=task.data.classes,
+    )

@@ -1,0 +1,234 @@
+"""How often a re-test says keep and retune, on new data of five kinds, of which one truth is known.
+
+Every seed draws its own old and new rows from a pool of images, without a row in common, runs a sweep on the old
+ones and re-tests its winner on: fresh rows of the same kind, the same inverted, rotated by 90 degrees, with 40 % of
+all labels replaced at random, and with a training part 50 times smaller. The first three are the same problem for a
+normalised network (keep), the last two are others (retune).
+
+With MNIST's files (--data-dir) images are averaged to 14 x 14 pixels; without, the digits are the pool.
+"""
+
+import argparse
+import concurrent.futures
+import multiprocessing
+import os
+import time
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from common import write
+from scipy import stats
+
+import jbn
+from jbn.task.data.splitting import split
+
+KEEP, RETUNE = ("same", "inverted", "rotated"), ("labels", "small")
+NOISE, SMALLER = 0.4, 50
+TARGETS = {"keep": 0.95, "retune": 0.80}
+SPACE = jbn.Space(
+    learning_rate=jbn.log_uniform(1e-4, 1.0),
+    decay_rate=jbn.log_uniform(1e-3, 1.0),
+    batch_size=jbn.choice(16, 32, 64, 128, ordered=True),
+)
+
+
+class Pool(NamedTuple):
+    """Images `[rows, height, width]` and their labels."""
+
+    x: np.ndarray
+    y: np.ndarray
+
+
+class Size(NamedTuple):
+    """Rows of each part, and how the sweeps are."""
+
+    train: int
+    validation: int
+    test: int
+    hidden_units: int
+    epochs: int
+    configs: int = 48
+
+    @property
+    def parts(self):
+        return np.cumsum([self.train, self.validation])
+
+
+MNIST = Size(1600, 2000, 10000, hidden_units=48, epochs=14, configs=40)
+DIGITS = Size(500, 100, 298, hidden_units=64, epochs=20, configs=24)
+
+
+def mnist(directory):
+    """All of MNIST, 14 x 14."""
+    data = jbn.data.mnist(directory)
+    parts = (data.train, data.validation, data.test)
+    x = np.concatenate([part.x for part in parts])
+    x = x.reshape(-1, 14, 2, 14, 2).mean(axis=(2, 4), dtype=np.float32)
+    return Pool(x, np.concatenate([part.y for part in parts]))
+
+
+def digits():
+    """The digits, 8 x 8."""
+    data = jbn.data.digits()
+    parts = (data.train, data.validation, data.test)
+    x = np.concatenate([part.x for part in parts])
+    return Pool(x.reshape(-1, 8, 8), np.concatenate([part.y for part in parts]))
+
+
+def drawn(pool, size, seed):
+    """Rows of the old and of the new data, without one in common."""
+    order = np.random.default_rng(seed).permutation(len(pool.y))
+    each = size.train + size.validation + size.test
+    return [Pool(pool.x[rows], pool.y[rows]) for rows in (order[:each], order[each : 2 * each])]
+
+
+def changed(kind, pool, size, seed):
+    """The new data of a kind, in three parts."""
+    rng = np.random.default_rng([seed, 1])
+    x, y = pool.x, pool.y.copy()
+    if kind == "inverted":
+        x = x.max() - x
+    if kind == "rotated":
+        x = np.rot90(x, axes=(1, 2))
+    if kind == "labels":
+        wrong = rng.random(len(y)) < NOISE
+        y[wrong] = rng.integers(0, 10, wrong.sum())
+    parts = np.split(np.arange(len(y)), size.parts)
+    if kind == "small":
+        parts[0] = fewer(parts[0], y)
+    names = ("train", "validation", "test")
+    given = {f"x_{n}": x[rows] for n, rows in zip(names, parts, strict=True)}
+    given |= {f"y_{n}": y[rows] for n, rows in zip(names, parts, strict=True)}
+    return jbn.data.arrays(**given, name=kind)
+
+
+def fewer(rows, y):
+    """So many times fewer rows, in proportion of their classes."""
+    return rows[split(y[rows], {"rest": SMALLER - 1, "kept": 1}, seed=0)["kept"]]
+
+
+def task(kind, pool, size, seed):
+    """The problem of a kind of data."""
+    model = jbn.mlp(layers=3, hidden_units=size.hidden_units)
+    return jbn.Task(model=model, data=changed(kind, pool, size, seed))
+
+
+def measure(pool, size, seeds, kinds=(*KEEP, *RETUNE), workers=None, **options):
+    """A row for every seed and kind of new data: verdict, effect, interval, drift.
+
+    Args:
+        pool: images to draw from.
+        size: of the parts and the sweeps.
+        seeds: numbers of the repetitions.
+        kinds: of new data.
+        workers: threads.
+        **options: of `jbn.retest`.
+    """
+    rows = []
+    for seed in seeds:
+        old, new = drawn(pool, size, seed)
+        configs = jbn.search.quasi_random(SPACE, size.configs, key=jax.random.key(seed))
+        key = jax.random.fold_in(jax.random.key(seed), 1)
+        run = jbn.sweep(task("same", old, size, seed), configs, epochs=size.epochs, key=key, workers=workers)
+        for place, kind in enumerate(kinds):
+            start, own = time.perf_counter(), jax.random.fold_in(key, 2 + place)
+            found = jbn.retest(run, task(kind, new, size, seed), key=own, workers=workers, **options)
+            rows.append(
+                {"seed": seed, "kind": kind, **described(found), "seconds": time.perf_counter() - start}
+            )
+    return rows
+
+
+def described(found):
+    """What of a re-test is written."""
+    low, high = found.interval
+    return {
+        "verdict": found.verdict,
+        "effect": found.effect,
+        "low": low,
+        "high": high,
+        "old": found.scores[0],
+        "configs": [found.old, found.challenger],
+        "drift": {own.layer: [round(own.shift, 4), round(own.log_ratio, 4)] for own in found.drift},
+    }
+
+
+def rates(rows):
+    """For every kind: how often the verdict was the right one, and how often it may be (95 %, Clopper-Pearson)."""
+    found = {}
+    for kind in dict.fromkeys(row["kind"] for row in rows):
+        own = [row for row in rows if row["kind"] == kind]
+        wanted = "keep" if kind in KEEP else "retune"
+        right = sum(row["verdict"] == wanted for row in own)
+        interval = stats.binomtest(right, len(own)).proportion_ci()
+        found[kind] = {
+            "wanted": wanted,
+            "rate": right / len(own),
+            "interval": [interval.low, interval.high],
+            "effects": np.quantile([row["effect"] for row in own], [0.25, 0.5, 0.75]).tolist(),
+        }
+    return found
+
+
+def missed(found):
+    """Kinds whose rate is below its target."""
+    return [kind for kind, own in found.items() if own["rate"] < TARGETS[own["wanted"]]]
+
+
+def in_processes(pool, size, seeds, count):
+    """`measure`, the seeds shared among so many processes of one thread each."""
+    shares = [seeds[place::count] for place in range(count)]
+    context = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(count, mp_context=context) as processes:
+        jobs = [processes.submit(measure, pool, size, share, workers=1) for share in shares if share]
+        return sorted((row for job in jobs for row in job.result()), key=lambda row: row["seed"])
+
+
+def show(rows, found):
+    """Prints rates, effects and drift."""
+    for kind, own in found.items():
+        low, high = own["interval"]
+        quartiles = ", ".join(f"{100 * effect:.1f}" for effect in own["effects"])
+        print(
+            f"{kind:9s} {own['wanted']:6s} in {own['rate']:.1%} ({low:.1%} to {high:.1%}), effect in points "
+            f"(quartiles) {quartiles}"
+        )
+        mine = [row["drift"] for row in rows if row["kind"] == kind]
+        layers = [
+            f"{n} {np.median([d[n][0] for d in mine]):.2f}/{np.median([d[n][1] for d in mine]):.2f}"
+            for n in mine[0]
+        ]
+        print(f"{'':9s} drift (shift/log ratio): {', '.join(layers)}")
+
+
+def main():
+    """Prints the rates and writes everything."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seeds", type=int, default=40)
+    parser.add_argument("--data-dir", help="with MNIST's files")
+    given = parser.parse_args()
+    pool, size = (mnist(given.data_dir), MNIST) if given.data_dir else (digits(), DIGITS)
+    start = time.perf_counter()
+    rows = in_processes(pool, size, list(range(given.seeds)), len(os.sched_getaffinity(0)))
+    found = rates(rows)
+    show(rows, found)
+    seconds = time.perf_counter() - start
+    print(
+        f"{len(rows)} re-tests, median {np.median([row['seconds'] for row in rows]):.1f} s each, "
+        f"{seconds:.0f} s in all"
+    )
+    about = {
+        "pool": "mnist" if given.data_dir else "digits",
+        "size": size._asdict(),
+        "space": SPACE.to_spec(),
+    }
+    write("retest", {**about, "seeds": given.seeds, "rates": found, "seconds": round(seconds), "rows": rows})
+    wrong = missed(found)
+    if wrong:
+        print(f"below their targets: {', '.join(wrong)}")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
