@@ -37,13 +37,16 @@ _LAZY = {  # flax takes its time to import; the others are needed by few
     "from_nnx": ("jbn.interop.nnx", "from_nnx"),
     "linen": ("jbn.interop.linen", None),
     "nnx": ("jbn.interop.nnx", None),
+    "advise": ("jbn.runs.advise", "advise"),
     "panda": ("jbn.runs.panda", "panda"),
     "retest": ("jbn.runs.retest", "retest"),
 }
 
 
 def __getattr__(name: str) -> _Any:
-    """`from_linen`, `from_nnx`, the layers in `linen` and `nnx`, `panda`, `retest`."""
+    """`from_linen`, `from_nnx`, the layers in `linen` and `nnx`, `advise`, `panda`,
+    `retest`.
+    """
     import importlib
 
     if name not in _LAZY:

@@ -131,6 +131,64 @@ def sweep(
 
 
 @app.command()
+def advise(
+    budget: Annotated[str, typer.Option(help="Time for the sweep: 2h, 90m, 30s, 1h30m.")],
+    spec: Annotated[Path | None, typer.Argument(help="A TOML file; options win over it.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the training part.  [default: 50]")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of split and search.  [default: 0]")] = None,
+    seeds: Annotated[int | None, typer.Option(help="Train each with so many seeds.  [default: 1]")] = None,
+    folds: Annotated[
+        int | None, typer.Option(help="Cross-validate with so many folds; 1 is none.  [default: 1]")
+    ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            help="digits, mnist, an .npz, .csv or .parquet file, or a folder of shards.  [default: digits]"
+        ),
+    ] = None,
+    target: Annotated[str | None, typer.Option(help="The column of a table to predict.")] = None,
+    categorical: Annotated[
+        list[str] | None, typer.Option(help="A column of a table whose numbers name categories; repeatable.")
+    ] = None,
+    drop: Annotated[
+        list[str] | None, typer.Option(help="A column of a table that is no feature; repeatable.")
+    ] = None,
+    data_dir: Annotated[str | None, typer.Option(help="Where the files of mnist lie.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Go on even if it takes more than 32 programs.")] = False,
+    cache: Annotated[bool, typer.Option(help="Keep compiled programs for the sweep.")] = True,
+) -> None:
+    """Say how many configurations a time holds on this machine, and which way to go.
+
+    panda: babysit one model. caviar: a sweep of many at once, or a sweep with halving. The programs of the
+    sweep are compiled and a few configurations trained for some segments; the sweep then starts with these programs.
+    A spec is one of `jbn sweep`, without grid, rounds and policy.
+    """
+    from jbn.cli.advise import run
+    from jbn.cli.spec import resolve
+
+    options = dict(
+        epochs=epochs,
+        seed=seed,
+        seeds=seeds,
+        folds=folds,
+        data=data,
+        target=target,
+        categorical=categorical,
+        drop=drop,
+        data_dir=data_dir,
+    )
+    given = [text for name, value in options.items() for text in _as_typed(name, value)]
+    own = resolve(spec, options)
+    raise typer.Exit(run(own, Console(), budget=budget, path=spec, given=given, cache=cache, yes=yes))
+
+
+def _as_typed(name: str, value: object) -> list[str]:
+    """An option as on the command line."""
+    values = [] if value is None else value if isinstance(value, list) else [value]
+    return [text for own in values for text in (f"--{name.replace('_', '-')}", str(own))]
+
+
+@app.command()
 def export(
     folder: Annotated[Path, typer.Argument(help="Folder of a run.")],
     path: Annotated[Path, typer.Argument(help="File to write.")],

@@ -143,7 +143,7 @@ def draw(spec: Spec, data: Data) -> Configs:
     space = spec.space or default_space(data)
     if spec.grid is not None:
         return jbn.search.grid(space, spec.grid)
-    return jbn.search.random(space, spec.configs, key=jax.random.fold_in(jax.random.key(spec.seed), _SEARCH))
+    return jbn.search.random(space, spec.configs, key=search_key(spec))
 
 
 def default_space(data: Data) -> Space:
@@ -170,6 +170,11 @@ def keep_programs() -> None:
 def default_folder(data: str, *, before: str = "") -> str:
     """`runs/DATA-DATE`, with `before` in front, and the time of day: two runs of a day do not meet."""
     return f"runs/{before}{Path(data).absolute().stem}-{datetime.datetime.now().strftime('%Y-%m-%d-%H%M%S')}"
+
+
+def search_key(spec: Spec) -> jax.Array:
+    """What draws the configurations of a spec."""
+    return jax.random.fold_in(jax.random.key(spec.seed), _SEARCH)
 
 
 def _training_key(spec: Spec) -> jax.Array:

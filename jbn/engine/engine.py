@@ -4,7 +4,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -19,10 +19,23 @@ from jbn.engine.room import make_room
 from jbn.engine.schedule import Outcome, Schedule, Turn
 from jbn.engine.trainer import OutOfMemoryError, Segment, Timings, Trainer
 from jbn.engine.workers import Workers, finish
+from jbn.task.hyper import Structure
 from jbn.task.member import Member, Metrics
 from jbn.task.task import Task
 
 _log = logging.getLogger("jbn")
+
+
+class Run(NamedTuple):
+    """What a worker did in one go.
+
+    Args:
+        members: the structures of a program, each with how many members of it were trained.
+        seconds: how long it took.
+    """
+
+    members: tuple[tuple[Structure, int], ...]
+    seconds: float
 
 
 class Engine:
@@ -40,6 +53,8 @@ class Engine:
         seeds: seed indices of every configuration.
         workers: who runs the programs.
         waits: chunks wait on the host between segments; default: where they do not fit on an accelerator.
+
+    The attribute `runs` has what workers did so far, in the order in which they ended.
     """
 
     def __init__(
@@ -59,7 +74,7 @@ class Engine:
         self._trainer = Trainer(task, plan, key, seeds=seeds, workers=workers, waits=waits)
         self._chunks = lay_out(task, configs, plan, seeds, workers.devices, workers=workers.count)
         self._schedule: Schedule | None = None
-        self._run_seconds: list[float] = []
+        self.runs: list[Run] = []
         self.members = sum(len(part.members) for chunk in self._chunks for part in chunk.parts)
 
     @property
@@ -70,7 +85,7 @@ class Engine:
     @property
     def run_seconds(self) -> float:
         """How long programs ran so far, all workers together."""
-        return sum(self._run_seconds)
+        return sum(run.seconds for run in self.runs)
 
     def working_bytes(self) -> int:
         """What a worker needs while its program runs, besides arguments and results.
@@ -85,6 +100,15 @@ class Engine:
             self._trainer.trace(chunk)
         assert chunk.programs is not None
         return max(chunk.programs.train.working_bytes, chunk.programs.evaluate.working_bytes)
+
+    def compile(self) -> None:
+        """Traces and compiles all programs beside each other; `segments` else does so on its way."""
+        futures = []
+        for chunk in self._chunks:
+            if chunk.programs is None:
+                self._trainer.trace(chunk)
+            futures.append(self._workers.submit(chunk.device, self._trainer.compile, chunk))
+        finish(futures)
 
     def advance(self, epoch: int, alive: np.ndarray) -> Segment:
         """Trains every live member for one epoch and evaluates it: one of `segments`."""
@@ -141,14 +165,15 @@ class Engine:
                     schedule.compiled()
                 begun = time.perf_counter()
                 results = self._trainer.train(turn.chunk, turn.segment, turn.live, turn.block)
-                self._run_seconds.append(time.perf_counter() - begun)
+                seconds = time.perf_counter() - begun
+                self.runs.append(Run(_counts(turn), seconds))
             except Exception as error:  # raised by the thread that collects
                 schedule.failed(turn, error)
             else:
                 if results is None:
                     schedule.block_done(turn)
                 else:
-                    schedule.done(turn, results, _still_live(turn.live, results), self._run_seconds[-1])
+                    schedule.done(turn, results, _still_live(turn.live, results), seconds)
 
     def _collect(self, schedule: Schedule, turns: Sequence[Turn], first: int) -> Iterator[Segment]:
         """Whole segments, as soon as all chunks have been through them."""
@@ -259,6 +284,10 @@ def _turns(chunks: Sequence[Chunk], alive: np.ndarray, segment: int, block: int 
     live = [[np.flatnonzero(alive[part.members]) for part in chunk.parts] for chunk in chunks]
     both = zip(chunks, live, strict=True)
     return [Turn(chunk, own, segment, block) for chunk, own in both if any(map(len, own))]
+
+
+def _counts(turn: Turn) -> tuple[tuple[Structure, int], ...]:
+    return tuple((part.structure, len(own)) for part, own in zip(turn.chunk.parts, turn.live, strict=True))
 
 
 def _still_live(live: Sequence[np.ndarray], results: Sequence[Segment]) -> list[np.ndarray]:

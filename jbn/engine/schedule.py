@@ -15,7 +15,7 @@ import numpy as np
 
 from jbn.engine.layout import Chunk
 
-_AHEAD_SEGMENTS, _AHEAD_SECONDS = 16, 1.0
+AHEAD_SEGMENTS, AHEAD_SECONDS = 16, 1.0
 
 
 @dataclasses.dataclass(eq=False)
@@ -160,7 +160,7 @@ class Schedule:
 
     def _may(self, turn: Turn, device: int, last: int) -> bool:
         ahead = self._place(turn) - last
-        free_to_go = self._blocks is None and ahead <= _AHEAD_SEGMENTS
-        near = ahead <= 1 or (free_to_go and ahead * turn.seconds <= _AHEAD_SECONDS)
+        free_to_go = self._blocks is None and ahead <= AHEAD_SEGMENTS
+        near = ahead <= 1 or (free_to_go and ahead * turn.seconds <= AHEAD_SECONDS)
         free = turn.chunk.compiled or not self._compiling
         return turn.chunk.device == device and turn.segment < self.until and near and free

@@ -112,14 +112,14 @@ def sweep(
     given = task
     if folds != 1:
         task = dataclasses.replace(task, data=folded(task.data, folds))
-    shown, columns = _checked(task, configs, epochs, seeds)
+    shown, columns = checked(task, configs, epochs, seeds)
     task = task.settled(columns, epochs=epochs)
     each, seeds = seeds, seeds * folds
     start = time.perf_counter()
     with contextlib.ExitStack() as stack:
         crew = stack.enter_context(contextlib.closing(Workers(workers)))
         layout = plan(task, columns, platform=crew.platform, epochs=epochs, seeds=seeds)
-        _check_programs(task, layout, max_programs, crew)
+        check_programs(task, layout, max_programs, crew)
         layout, trials = tune(task, columns, layout, workers=crew) if tuned else (layout, ())
         engine = Engine(task, columns, layout, key=key, seeds=seeds, workers=crew)
         peak = _expected_bytes(task, layout, columns.count, seeds, crew, engine, known=on_plan is not None)
@@ -164,7 +164,7 @@ def sweep(
 _POLICY = 1 << 20  # far from any seed index: the policy's stream is none of a member's
 
 
-def _checked(task: Task, configs: Mapping[str, Any], epochs: int, seeds: int) -> tuple[Configs, Configs]:
+def checked(task: Task, configs: Mapping[str, Any], epochs: int, seeds: int) -> tuple[Configs, Configs]:
     """The configurations as tables show them, and as they are trained, with defaults where conditions leave gaps."""
     for name, value in (("epochs", epochs), ("seeds", seeds)):
         if value < 1:
@@ -183,7 +183,7 @@ def _checked(task: Task, configs: Mapping[str, Any], epochs: int, seeds: int) ->
     return without_ignored(task.optimizers, columns), without_ignored(task.optimizers, filled)
 
 
-def _check_programs(task: Task, layout: Plan, max_programs: int | None, workers: Workers) -> None:
+def check_programs(task: Task, layout: Plan, max_programs: int | None, workers: Workers) -> None:
     """No more programs than anybody would wait for."""
     if max_programs is not None and len(layout.programs) > max_programs:
         seconds = compile_seconds(task, layout.programs, rates(workers.platform))
