@@ -44,9 +44,7 @@ _LAZY = {  # flax takes its time to import; the others are needed by few
 
 
 def __getattr__(name: str) -> _Any:
-    """`from_linen`, `from_nnx`, the layers in `linen` and `nnx`, `advise`, `panda`,
-    `retest`.
-    """
+    """`from_linen`, `from_nnx`, the layers in `linen` and `nnx`; `advise`, `panda`, `retest`."""
     import importlib
 
     if name not in _LAZY:

@@ -143,10 +143,9 @@ def advise(
         InputError: a budget that is not above 0, or as for `jbn.sweep`.
 
     >>> import jbn
-    >>> from jbn.runs.advise import advise
     >>> task = jbn.Task(model=jbn.mlp(layers=1, hidden_units=8), data=jbn.data.digits())
     >>> space = jbn.Space(learning_rate=jbn.log_uniform(1e-4, 1.0), batch_size=256)
-    >>> advice = advise(task, space, budget=60, epochs=5)
+    >>> advice = jbn.advise(task, space, budget=60, epochs=5)
     >>> advice.recommendation, advice.by_time > 100, advice.predict(10) < advice.predict(1000)
     ('caviar', True, True)
     """

@@ -5,7 +5,8 @@ ones and re-tests its winner on: fresh rows of the same kind, the same inverted,
 all labels replaced at random, and with a training part 50 times smaller. The first three are the same problem for a
 normalised network (keep), the last two are others (retune).
 
-With MNIST's files (--data-dir) images are averaged to 14 x 14 pixels; without, the digits are the pool.
+With MNIST's files (--data-dir) images are averaged to 14 x 14 pixels; without, the digits are the pool, of which
+every training image is there five times, shifted by up to a pixel.
 """
 
 import argparse
@@ -26,11 +27,6 @@ from jbn.task.data.splitting import split
 KEEP, RETUNE = ("same", "inverted", "rotated"), ("labels", "small")
 NOISE, SMALLER = 0.4, 50
 TARGETS = {"keep": 0.95, "retune": 0.80}
-SPACE = jbn.Space(
-    learning_rate=jbn.log_uniform(1e-4, 1.0),
-    decay_rate=jbn.log_uniform(1e-3, 1.0),
-    batch_size=jbn.choice(16, 32, 64, 128, ordered=True),
-)
 
 
 class Pool(NamedTuple):
@@ -41,22 +37,33 @@ class Pool(NamedTuple):
 
 
 class Size(NamedTuple):
-    """Rows of each part, and how the sweeps are."""
+    """Rows drawn for each part, and how the sweeps are; training rows are there once for every shift."""
 
     train: int
     validation: int
     test: int
     hidden_units: int
     epochs: int
-    configs: int = 48
+    configs: int = 40
+    shifts: tuple[tuple[int, int], ...] = ((0, 0),)
+    batches: tuple[int, ...] = (16, 32, 64, 128)
+
+    @property
+    def space(self):
+        return jbn.Space(
+            learning_rate=jbn.log_uniform(1e-4, 1.0),
+            decay_rate=jbn.log_uniform(1e-3, 1.0),
+            batch_size=jbn.choice(*self.batches, ordered=True),
+        )
 
     @property
     def parts(self):
         return np.cumsum([self.train, self.validation])
 
 
-MNIST = Size(1600, 2000, 10000, hidden_units=48, epochs=14, configs=40)
-DIGITS = Size(500, 100, 298, hidden_units=64, epochs=20, configs=24)
+MNIST = Size(1600, 2000, 10000, hidden_units=48, epochs=14)
+SHIFTS = ((0, 0), (0, 1), (0, -1), (1, 0), (-1, 0))
+DIGITS = Size(320, 160, 418, hidden_units=48, epochs=14, configs=24, shifts=SHIFTS, batches=(32, 64, 128))
 
 
 def mnist(directory):
@@ -94,18 +101,14 @@ def changed(kind, pool, size, seed):
     if kind == "labels":
         wrong = rng.random(len(y)) < NOISE
         y[wrong] = rng.integers(0, 10, wrong.sum())
-    parts = np.split(np.arange(len(y)), size.parts)
-    if kind == "small":
-        parts[0] = fewer(parts[0], y)
-    names = ("train", "validation", "test")
-    given = {f"x_{n}": x[rows] for n, rows in zip(names, parts, strict=True)}
-    given |= {f"y_{n}": y[rows] for n, rows in zip(names, parts, strict=True)}
-    return jbn.data.arrays(**given, name=kind)
-
-
-def fewer(rows, y):
-    """So many times fewer rows, in proportion of their classes."""
-    return rows[split(y[rows], {"rest": SMALLER - 1, "kept": 1}, seed=0)["kept"]]
+    (x_train, *xs), (y_train, *ys) = np.split(x, size.parts), np.split(y, size.parts)
+    x_train = np.concatenate([np.roll(x_train, shift, axis=(1, 2)) for shift in size.shifts])
+    y_train = np.tile(y_train, len(size.shifts))
+    if kind == "small":  # in proportion of the classes
+        kept = split(y_train, {"rest": SMALLER - 1, "kept": 1}, seed=0)["kept"]
+        x_train, y_train = x_train[kept], y_train[kept]
+    given = {"x_validation": xs[0], "y_validation": ys[0], "x_test": xs[1], "y_test": ys[1]}
+    return jbn.data.arrays(x_train, y_train, **given, name=kind)
 
 
 def task(kind, pool, size, seed):
@@ -114,21 +117,21 @@ def task(kind, pool, size, seed):
     return jbn.Task(model=model, data=changed(kind, pool, size, seed))
 
 
-def measure(pool, size, seeds, kinds=(*KEEP, *RETUNE), workers=None, **options):
+def measure(pool, size, repetitions, kinds=(*KEEP, *RETUNE), workers=None, **options):
     """A row for every seed and kind of new data: verdict, effect, interval, drift.
 
     Args:
         pool: images to draw from.
         size: of the parts and the sweeps.
-        seeds: numbers of the repetitions.
+        repetitions: their seeds.
         kinds: of new data.
         workers: threads.
         **options: of `jbn.retest`.
     """
     rows = []
-    for seed in seeds:
+    for seed in repetitions:
         old, new = drawn(pool, size, seed)
-        configs = jbn.search.quasi_random(SPACE, size.configs, key=jax.random.key(seed))
+        configs = jbn.search.quasi_random(size.space, size.configs, key=jax.random.key(seed))
         key = jax.random.fold_in(jax.random.key(seed), 1)
         run = jbn.sweep(task("same", old, size, seed), configs, epochs=size.epochs, key=key, workers=workers)
         for place, kind in enumerate(kinds):
@@ -221,7 +224,7 @@ def main():
     about = {
         "pool": "mnist" if given.data_dir else "digits",
         "size": size._asdict(),
-        "space": SPACE.to_spec(),
+        "space": size.space.to_spec(),
     }
     write("retest", {**about, "seeds": given.seeds, "rates": found, "seconds": round(seconds), "rows": rows})
     wrong = missed(found)
