@@ -300,7 +300,7 @@ def test_what_a_panda_began_with_stays(baby, tmp_path):
         jbn.panda(TASK, key=jax.random.key(4), out=folder)
     with pytest.raises(InputError, match="began with other training rows than there are now"):
         jbn.panda(jbn.Task(model=TASK.model, data=jbn.data.digits(seed=5)), out=folder)
-    with pytest.raises(InputError, match=r"began with other model \('mlp'\) than there are now \('cnn'\)"):
+    with pytest.raises(InputError, match=r"began with other model \(mlp\) than there are now \(cnn\)"):
         jbn.panda(jbn.Task(model=jbn.cnn(), data=TASK.data), out=folder)
     with pytest.raises(InputError, match="needs a configuration to begin with"):
         jbn.panda(TASK, out=tmp_path / "none")
