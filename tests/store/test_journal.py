@@ -1,8 +1,10 @@
 """A journal that cannot be altered unnoticed, and one writer a folder."""
 
+import os
 import sqlite3
 import subprocess
 import sys
+from unittest import mock
 
 import pytest
 from hypothesis import given, settings
@@ -127,3 +129,24 @@ def test_a_second_process_is_told_who_has_the_folder(tmp_path):
 def test_a_lock_needs_a_folder(tmp_path):
     with pytest.raises(InputError, match="cannot write to"):
         store.Lock(tmp_path / "none")
+
+
+def test_what_a_kill_left_half_done_is_taken_back(folder, tmp_path_factory):
+    """In the middle of writing, SQLite keeps a second file with what was there before; without its writer it is hot."""
+    connection = sqlite3.connect(folder / journal.FILE_NAME, isolation_level=None)
+    connection.execute("PRAGMA cache_size = 1")  # so that pages are written before the end
+    connection.execute("BEGIN IMMEDIATE")
+    for number in range(5, 60):
+        connection.execute("INSERT INTO journal VALUES (?, ?, '')", (number, "x" * 3000))
+    killed = tmp_path_factory.mktemp("killed")
+    for name in (journal.FILE_NAME, f"{journal.FILE_NAME}-journal"):
+        (killed / name).write_bytes((folder / name).read_bytes())
+    connection.close()
+    assert len((killed / journal.FILE_NAME).read_bytes()) > 50_000
+    assert [entry["loss"] for entry in journal.read(killed)] == [0, 1, 2, 3, 4]
+    assert journal.append(killed, {"loss": 5}) == 5
+
+
+def test_a_journal_that_cannot_be_written_to_is_read(folder):
+    with mock.patch("os.access", lambda path, mode: mode != os.W_OK):
+        assert len(journal.read(folder)) == 5
