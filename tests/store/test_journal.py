@@ -132,7 +132,7 @@ def test_a_lock_needs_a_folder(tmp_path):
 
 
 def test_what_a_kill_left_half_done_is_taken_back(folder, tmp_path_factory):
-    """In the middle of writing, SQLite keeps a second file with what was there before; without its writer it is hot."""
+    """SQLite keeps what was there before in a second file until it has written; a reader takes it from there."""
     connection = sqlite3.connect(folder / journal.FILE_NAME, isolation_level=None)
     connection.execute("PRAGMA cache_size = 1")  # so that pages are written before the end
     connection.execute("BEGIN IMMEDIATE")
