@@ -90,7 +90,7 @@ def retest(
     epochs: int | None = None,
     seeds: int = 12,
     neighbouring: int = 8,
-    fresh: int = 16,
+    fresh: int = 24,
     selection_seeds: int = 3,
     width: float = 0.1,
     minimal_effect: float | None = None,

@@ -1,4 +1,4 @@
-"""What stopping early costs and gains.
+"""What stopping early costs and gains, and how often a re-test is right (scripts/bench retest alone does that too).
 
 The price: a run of 256 configurations of the digits with successive halving, 27 epochs, against the sum of its
 members' step times: each cohort alone gives the seconds of a worker for a member and an epoch.
@@ -9,11 +9,11 @@ good the winners are on the test part. Beside it, a population of 16 of one stru
 """
 
 import argparse
-import os
 import statistics
 
 import jax
 import numpy as np
+import retest
 from common import write
 
 import jbn
@@ -103,12 +103,15 @@ def trained(task, space, count, policy, *, seed):
 def main():
     """Both, and one result."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--data-dir", default=os.environ.get("MNIST"))
+    parser.add_argument("--data-dir", help="with MNIST's files")
+    parser.add_argument("--without-retests", action="store_true", help="leave out what takes longest")
     options = parser.parse_args()
     result = {"price": price()}
     if options.data_dir:
         result["gain"] = gain(options.data_dir)
     write("policies", result)
+    if not options.without_retests:
+        retest.main(["--data-dir", options.data_dir] if options.data_dir else [])
 
 
 if __name__ == "__main__":
