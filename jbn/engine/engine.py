@@ -1,6 +1,7 @@
 """All members of a sweep, and the one verb on them: advance the live ones, segment by segment."""
 
 import contextlib
+import functools
 import logging
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
@@ -11,9 +12,11 @@ import numpy as np
 from jaxtyping import Float, Int, PRNGKeyArray, PyTree
 
 from jbn.engine.arithmetic import member_shapes
+from jbn.engine.balance import balanced
+from jbn.engine.cost import member_seconds, rates
 from jbn.engine.edits import copy_states, place_of, put_states, set_numbers, state_of
 from jbn.engine.layout import Chunk, halves, lay_out
-from jbn.engine.memory import looked_at_bytes, must_wait
+from jbn.engine.memory import available_bytes, looked_at_bytes, must_wait
 from jbn.engine.plan import Plan
 from jbn.engine.room import make_room
 from jbn.engine.schedule import Outcome, Schedule, Turn
@@ -128,6 +131,7 @@ class Engine:
         Yields:
             Segments in their order, as long as a member takes part.
         """
+        self._balance(alive, until - first)
         turns = _turns(self._chunks, alive, first)
         schedule = self._schedule = Schedule(turns, until, blocks=self._trainer.blocks)
         self._trainer.open(first, until)
@@ -149,6 +153,31 @@ class Engine:
         """Begins no further segment: `segments` ends with the furthest one that a chunk has begun."""
         if self._schedule is not None:
             self._schedule.stop()
+
+    def _balance(self, alive: np.ndarray, segments: int) -> None:
+        """Spreads members over workers where some have been stopped, and there is room for more chunks."""
+        if alive.all() or any(chunk.populations is None for chunk in self._chunks) or not self._has_room():
+            return
+        devices, own = self._workers.devices, rates(self._workers.platform)
+
+        @functools.cache
+        def seconds(structure: Structure) -> float:
+            return member_seconds(self._task, structure, own)
+
+        self._chunks = balanced(
+            self._chunks,
+            alive,
+            seconds,
+            segments=segments,
+            workers=self._workers.count // len(devices),
+            devices=devices,
+        )
+
+    def _has_room(self) -> bool:
+        """Whether twice as much state would be far from all memory."""
+        held = sum(leaf.nbytes for chunk in self._chunks for leaf in jax.tree.leaves(chunk.populations))
+        available = available_bytes()
+        return available is None or 4 * held < available
 
     def _trace(self, schedule: Schedule, turns: Sequence[Turn]) -> None:
         for turn in turns:

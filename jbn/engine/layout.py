@@ -101,9 +101,7 @@ def lay_out(
     drafts.sort(key=lambda draft: (not draft.first, -_work(task, draft.rows)))
 
     def part(structure: Structure, rows: np.ndarray, seed: int, device: Any) -> Part:
-        filled = (
-            np.pad(rows, (0, plan.slots - len(rows)), mode="edge") if len(rows) else np.zeros(plan.slots, int)
-        )
+        filled = _filled(rows, plan.slots)
         own = jax.tree.map(lambda a: a[filled], traced(structure.optimizer))
         own |= {name: configs[name][filled].astype(np.int32) for name in structure.padded}
         return Part(structure, rows * seeds + seed, jax.device_put(own, device))
@@ -118,25 +116,47 @@ def lay_out(
 
 def halves(chunk: Chunk, device: Any) -> list[Chunk]:
     """The chunk as two of half its capacity, with what state there is."""
-    slots = -(-chunk.slots // 2)
+    middles = [-(-len(part.members) // 2) for part in chunk.parts]
+    first = [np.arange(middle) for middle in middles]
+    second = [np.arange(m, len(part.members)) for m, part in zip(middles, chunk.parts, strict=True)]
+    return divided(chunk, (first, second), device, slots=-(-chunk.slots // 2))
 
-    def half(second: bool) -> Chunk:
-        parts, populations, losses = [], [], []
-        for place, part in enumerate(chunk.parts):
-            middle = -(-len(part.members) // 2)
-            start = middle if second else 0
-            own = np.minimum(start + np.arange(slots), chunk.slots - 1)
-            members = part.members[middle:] if second else part.members[:middle]
-            traced = jax.tree.map(lambda a, own=own: np.asarray(a)[own], part.traced)
-            parts.append(Part(part.structure, members, jax.device_put(traced, device)))
-            if chunk.populations is not None:
-                state = jax.tree.map(lambda a, own=own: np.asarray(a)[own], chunk.populations[place])
-                populations.append(state)
-            losses += [chunk.losses[place][own]] if chunk.losses else []
-        state = tuple(populations) or None
-        return Chunk(tuple(parts), chunk.seed, chunk.device, slots, state, losses=tuple(losses))
 
-    return [half(second=False), half(second=True)]
+def divided(chunk: Chunk, shares: Sequence[Sequence[np.ndarray]], device: Any, *, slots: int) -> list[Chunk]:
+    """Chunks that have a chunk's members between them, with what state there is.
+
+    Args:
+        chunk: the one.
+        shares: for each of the new ones, the old slots of its members, part by part.
+        device: where it is.
+        slots: the new capacity; with the old one, programs stay.
+    """
+    programs = chunk.programs if slots == chunk.slots else None
+
+    def share(own: Sequence[np.ndarray]) -> Chunk:
+        places = [_filled(at, slots) for at in own]
+
+        def picked(trees: Sequence[Any]) -> tuple[Any, ...]:
+            return tuple(
+                jax.tree.map(lambda a, at=at: np.asarray(a)[at], tree)
+                for tree, at in zip(trees, places, strict=True)
+            )
+
+        traced = jax.device_put(picked([part.traced for part in chunk.parts]), device)
+        parts = tuple(
+            Part(part.structure, part.members[at], numbers)
+            for part, at, numbers in zip(chunk.parts, own, traced, strict=True)
+        )
+        state = None if chunk.populations is None else picked(chunk.populations)
+        losses = picked(chunk.losses) if chunk.losses else ()
+        return Chunk(parts, chunk.seed, chunk.device, slots, state, programs, losses)
+
+    return [share(own) for own in shares]
+
+
+def _filled(slots: np.ndarray, capacity: int) -> np.ndarray:
+    """As many slots as a capacity wants; those beyond repeat one."""
+    return np.pad(slots, (0, capacity - len(slots)), mode="edge") if len(slots) else np.zeros(capacity, int)
 
 
 class _Draft(NamedTuple):

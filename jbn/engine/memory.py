@@ -20,6 +20,7 @@ from jbn.task.task import Task
 
 # Measured: what the first compile takes for good, and what compiling each matrix product of a network leaves.
 _COMPILER_BYTES, _PROGRAM_BYTES = 140e6, 5.2e6
+_WORTH_COLLECTING = 8e6
 _DEVICE_SHARE = 0.7  # of an accelerator's memory that populations may fill; the rest is for programs and data
 
 
@@ -48,7 +49,8 @@ def peak_bytes(task: Task, plan: Plan, *, seeds: int, workers: int) -> int:
     """
     own = task.arrays()
     jax.block_until_ready((own.train, own.validation))
-    gc.collect()  # JAX lets go of the copies that rows were read from, which is seldom else
+    if own.train.x.nbytes > _WORTH_COLLECTING:
+        gc.collect()  # JAX lets go of the copies that rows were read from, which is seldom else
     shapes = [[arithmetic(task, cohort.structure) for cohort in cohorts] for cohorts in plan.programs]
     programs = _COMPILER_BYTES + _PROGRAM_BYTES * sum(one.products for own in shapes for one in own)
     data = _data_bytes(task, seeds, workers)

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 from jbn.errors import InputError
 from jbn.nn.drift import LayerDrift, hidden_drift, input_drift
 from jbn.runs.paired import Effect, paired_effect, pseudo_values
-from jbn.runs.result import Best, Result
+from jbn.runs.result import Best, Constants, Result
 from jbn.runs.winner import Winner
 from jbn.task.member import Problem, Rows, fitting, for_model, in_data_unit, infer
 from jbn.task.task import Task
@@ -78,14 +78,13 @@ def _leaving_out(
     """The metric of every model on all rows, and on those outside each group."""
     one = models[0]
     rows = one.rows(part.x, part.y)
-    fixed = tuple(item for item in one.config.items() if not isinstance(item[1], float))
-    numbers = {name: value for name, value in one.config.items() if isinstance(value, float)}
+    constants, numbers = one.constants_and_numbers
     state = jax.tree.map(lambda *own: jnp.stack(own), *[(m.params, m.stats) for m in models])
-    outputs = _outputs(one.problem, fixed, numbers, state, rows.x)
+    outputs = _outputs(one.problem, constants, numbers, state, rows.x)
     everything = np.arange(len(part.y))
 
     def value(kept: np.ndarray) -> np.ndarray:
-        return np.asarray(_value(one.problem, metric, fixed, numbers, outputs, rows, kept), np.float64)
+        return np.asarray(_value(one.problem, metric, constants, numbers, outputs, rows, kept), np.float64)
 
     without = [value(np.setdiff1d(everything, own)) for own in groups]
     return value(everything), np.stack(without, axis=1)
@@ -93,9 +92,9 @@ def _leaving_out(
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _outputs(
-    problem: Problem, fixed: tuple[tuple[str, Any], ...], numbers: Mapping[str, Any], state: PyTree, x: Array
+    problem: Problem, constants: Constants, numbers: Mapping[str, Any], state: PyTree, x: Array
 ) -> Float[Array, "seeds rows outputs"]:
-    hyper = {**dict(fixed), **numbers}
+    hyper = {**dict(constants), **numbers}
     return jax.lax.map(lambda own: infer(problem, hyper, own[0], own[1], x), state)
 
 
@@ -103,14 +102,14 @@ def _outputs(
 def _value(
     problem: Problem,
     metric: str,
-    fixed: tuple[tuple[str, Any], ...],
+    constants: Constants,
     numbers: Mapping[str, Any],
     outputs: Float[Array, "seeds rows outputs"],
     rows: Rows,
     kept: Int[Array, " kept"],
 ) -> Float[Array, " seeds"]:
     """The metric of some rows, for every seed."""
-    hyper, targets = {**dict(fixed), **numbers}, rows.y[kept]
+    hyper, targets = {**dict(constants), **numbers}, rows.y[kept]
 
     def of(own: Float[Array, "rows outputs"]) -> Float[Array, ""]:
         fitted = fitting(own[kept], targets)

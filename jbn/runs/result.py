@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+Constants = tuple[tuple[str, Any], ...]  # hyper-parameters that a program is compiled for
+
+
 @dataclasses.dataclass(frozen=True)
 class Best:
     """The winner of a sweep as an ordinary single model.
@@ -55,7 +58,8 @@ class Best:
 
     def outputs(self, x: Num[Array | np.ndarray, "rows *features"]) -> Float[Array, "rows outputs"]:
         """What the network puts out for features as they are in the data, not normalised; numbers standardised."""
-        return self._outputs(self.params, self.stats, self.normalizer.apply(x))
+        state = self.params, self.stats
+        return _outputs(self.problem, *self.constants_and_numbers, state, self.normalizer.apply(x))
 
     def predict(self, x: Num[Array | np.ndarray, "rows *features"]) -> Num[Array, "rows *numbers"]:
         """The class of every row; or its numbers, `[rows]` where there is one a row.
@@ -72,7 +76,8 @@ class Best:
         self, x: Num[Array | np.ndarray, "rows *features"], y: Num[Array | np.ndarray, "rows *numbers"]
     ) -> dict[str, float]:
         """The loss and every metric of the task for features and targets as they are in the data."""
-        measured = self._evaluate(self.params, self.stats, self.rows(x, y))
+        state = self.params, self.stats
+        measured = _evaluated(self.problem, *self.constants_and_numbers, state, self.rows(x, y))
         return {name: float(measured[name]) for name in self.problem.measured}
 
     def rows(
@@ -89,13 +94,27 @@ class Best:
         """Share of the rows whose class is right."""
         return float(np.mean(np.asarray(self.predict(x)) == y))
 
-    @functools.cached_property
-    def _evaluate(self) -> Any:
-        return jax.jit(functools.partial(evaluate, self.problem, self.config))
+    @property
+    def constants_and_numbers(self) -> tuple[Constants, dict[str, float]]:
+        """The hyper-parameters that a program is compiled for, and those that it takes as arguments."""
+        numbers = {name: value for name, value in self.config.items() if isinstance(value, float)}
+        return tuple(item for item in self.config.items() if item[0] not in numbers), numbers
 
-    @functools.cached_property
-    def _outputs(self) -> Any:
-        return jax.jit(functools.partial(infer, self.problem, self.config))
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _evaluated(
+    problem: Problem, constants: Constants, numbers: Mapping[str, Any], state: PyTree, rows: Rows
+) -> dict[str, Float[Array, ""]]:
+    params, stats = state
+    return evaluate(problem, {**dict(constants), **numbers}, params, stats, rows)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _outputs(
+    problem: Problem, constants: Constants, numbers: Mapping[str, Any], state: PyTree, x: Array
+) -> Float[Array, "rows outputs"]:
+    params, stats = state
+    return infer(problem, {**dict(constants), **numbers}, params, stats, x)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -1,0 +1,133 @@
+"""Whether the members that are left keep all workers busy."""
+
+import jax
+import numpy as np
+import pytest
+
+import jbn
+from jbn.engine.balance import balanced
+from jbn.engine.engine import Engine
+from jbn.engine.layout import Chunk, Part
+from jbn.engine.plan import plan
+from jbn.engine.workers import Workers
+from jbn.task.hyper import Structure
+
+TASK = jbn.Task(model=jbn.mlp(), data=jbn.data.digits())
+SPACE = jbn.Space(learning_rate=jbn.log_uniform(1e-3, 1e-1), layers=jbn.integers(1, 2), hidden_units=16)
+CONFIGS = jbn.search.random(SPACE, 40, key=0)
+EVERYONE = np.ones(40, bool)
+NARROW, WIDE = Structure((("layers", 1),)), Structure((("layers", 2),))
+COSTS = {NARROW: 1.0, WIDE: 3.0}.__getitem__
+
+
+@pytest.fixture
+def workers():
+    crew = Workers(2)
+    yield crew
+    crew.close()
+
+
+def engine(workers):
+    layout = plan(TASK, CONFIGS, platform="cpu", classes=1)._replace(slots=16)
+    return Engine(TASK, CONFIGS, layout, key=jax.random.key(1), workers=workers)
+
+
+def survivors(own):
+    """All members of the chunk that comes first, but its first."""
+    alive = np.zeros(own.members, bool)
+    for part in own._chunks[0].parts:
+        alive[part.members] = True
+    alive[own._chunks[0].parts[0].members[0]] = False
+    return alive
+
+
+def numbers(segments):
+    return np.array([[own.metrics.train_loss, own.metrics.validation_loss, own.steps] for own in segments])
+
+
+def test_the_rest_of_one_chunk_is_spread_and_trains_as_before(workers):
+    own, one = engine(workers), engine(workers)
+    begun = [each.advance(0, EVERYONE) for each in (own, one)]
+    one._balance = lambda *_: None
+    alive = survivors(own)
+    before, states = len(own._chunks), {member: own.member(member) for member in range(own.members)}
+    programs = own.timings.programs
+    own._balance(alive, 1)
+    assert len(own._chunks) > before
+    assert sorted(member for chunk in own._chunks for part in chunk.parts for member in part.members) == list(
+        range(40)
+    )
+    for member, state in states.items():
+        jax.tree.map(np.testing.assert_array_equal, own.member(member), state)
+    live = [sum(alive[part.members].sum() for part in chunk.parts) for chunk in own._chunks]
+    assert max(live) <= alive.sum() / 4  # of a worker's half, no more than a quarter is one call, here 7 or 8
+    found = [list(each.segments(1, 3, alive)) for each in (own, one)]
+    np.testing.assert_array_equal(numbers(found[0]), numbers(found[1]))
+    np.testing.assert_array_equal(numbers(begun[:1]), numbers(begun[1:]))
+    assert own.timings.programs == programs
+    assert all(chunk.compiled for chunk in own._chunks)
+
+
+def test_nothing_is_moved_where_all_take_part(workers):
+    own = engine(workers)
+    own.advance(0, EVERYONE)
+    chunks = list(own._chunks)
+    own._balance(EVERYONE, 1)
+    assert own._chunks == chunks
+
+
+def test_nothing_is_moved_where_memory_is_short(workers, monkeypatch):
+    own = engine(workers)
+    own.advance(0, EVERYONE)
+    chunks, held = (
+        list(own._chunks),
+        sum(leaf.nbytes for chunk in own._chunks for leaf in jax.tree.leaves(chunk.populations)),
+    )
+    monkeypatch.setattr("jbn.engine.engine.available_bytes", lambda: 4 * held)
+    own._balance(survivors(own), 1)
+    assert own._chunks == chunks
+    monkeypatch.setattr("jbn.engine.engine.available_bytes", lambda: 4 * held + 1)
+    own._balance(survivors(own), 1)
+    assert len(own._chunks) > len(chunks)
+
+
+def chunk(first, narrow, wide, *, device=0):
+    """Members from a number on: so many of each structure, in a chunk of eight slots."""
+    members = np.split(first + np.arange(narrow + wide), [narrow])
+    parts = tuple(Part(s, m, {"rate": np.zeros(8)}) for s, m in zip((NARROW, WIDE), members, strict=True))
+    return Chunk(parts, seed=0, device=device, slots=8)
+
+
+def loads(chunks, alive):
+    return [sum(alive[part.members].sum() * COSTS(part.structure) for part in one.parts) for one in chunks]
+
+
+@pytest.mark.parametrize(
+    ("segments", "workers", "expected"),
+    [
+        (20, 2, [6, 6, 1]),  # by hand: 13 to do, 6.5 each, 12 of them in one chunk
+        (5, 2, [3, 3, 3, 3, 1]),  # 3.25 each
+        (1, 2, [3, 3, *[1] * 7]),  # 1.6 each: every member apart, of which the wide ones take 3
+        (20, 1, [12, 1]),
+    ],
+)
+def test_no_chunk_has_more_than_a_workers_share(segments, workers, expected):
+    chunks, alive = [chunk(0, 6, 2), chunk(8, 8, 0)], np.ones(16, bool)
+    alive[9:] = False
+    found = balanced(chunks, alive, COSTS, segments=segments, workers=workers, devices=jax.devices()[:1])
+    assert sorted(loads(found, alive)) == sorted(expected)
+    assert sorted(m for one in found for part in one.parts for m in part.members) == list(range(16))
+
+
+def test_devices_keep_their_members():
+    device = jax.devices()[0]
+    chunks = [chunk(0, 8, 0, device=0), chunk(8, 2, 0, device=1)]
+    found = balanced(chunks, np.ones(10, bool), COSTS, segments=20, workers=2, devices=[device, device])
+    assert sorted(
+        (one.device, load) for one, load in zip(found, loads(found, np.ones(10, bool)), strict=True)
+    ) == [
+        (0, 4),
+        (0, 4),
+        (1, 1),
+        (1, 1),
+    ]
