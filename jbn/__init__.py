@@ -38,13 +38,16 @@ _LAZY = {  # flax takes its time to import; the others are needed by few
     "linen": ("jbn.interop.linen", None),
     "nnx": ("jbn.interop.nnx", None),
     "advise": ("jbn.runs.advise", "advise"),
+    "extend": ("jbn.runs.extend", "extend"),
+    "load": ("jbn.runs.saved", "load"),
     "panda": ("jbn.runs.panda", "panda"),
+    "resume": ("jbn.runs.resume", "resume"),
     "retest": ("jbn.runs.retest", "retest"),
 }
 
 
 def __getattr__(name: str) -> _Any:
-    """`from_linen`, `from_nnx`, the layers in `linen` and `nnx`; `advise`, `panda`, `retest`."""
+    """What is imported only when it is used."""
     import importlib
 
     if name not in _LAZY:

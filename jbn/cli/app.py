@@ -89,6 +89,12 @@ def sweep(
     ] = None,
     data_dir: Annotated[str | None, typer.Option(help="Where the files of mnist lie.")] = None,
     out: Annotated[str | None, typer.Option(help="Folder of the run.  [default: runs/DATA-DATE]")] = None,
+    resume: Annotated[
+        Path | None,
+        typer.Option(
+            help="Go on with the run in this folder from its last checkpoint; with --epochs for longer."
+        ),
+    ] = None,
     explain: Annotated[
         bool,
         typer.Option("--explain", help="Show the plan and what it should cost; at the end, what it did."),
@@ -127,6 +133,10 @@ def sweep(
         out=out,
     )
     how = How(cache=cache, explain=explain, tune=tune, yes=yes)
+    if resume is not None:
+        from jbn.cli.sweep import again
+
+        raise typer.Exit(again(resume, spec, options, Console(), how))
     raise typer.Exit(run(resolve(spec, options), Console(), how))
 
 
@@ -260,6 +270,10 @@ def retest(
     seeds: Annotated[
         int | None, typer.Option(help="Seeds of the comparison, at least 2.  [default: 12]")
     ] = None,
+    further_seeds: Annotated[
+        int | None,
+        typer.Option(help="More of them where these do not decide.  [default: three times as many]"),
+    ] = None,
     minimal_effect: Annotated[
         float | None,
         typer.Option(
@@ -292,5 +306,5 @@ def retest(
         seed=seed,
         out=out,
     )
-    how = dict(epochs=epochs, seeds=seeds, minimal_effect=minimal_effect)
+    how = dict(epochs=epochs, seeds=seeds, further_seeds=further_seeds, minimal_effect=minimal_effect)
     raise typer.Exit(run(folder, options, how, Console(), cache=cache))

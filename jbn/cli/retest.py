@@ -10,15 +10,12 @@ import jax
 from rich.console import Console
 
 import jbn
-from jbn import store
 from jbn.cli.progress import display, interruptible
 from jbn.cli.show_retest import show_retest
-from jbn.cli.spec import Spec
+from jbn.cli.spec import Spec, of_run
 from jbn.cli.sweep import ALL_DIVERGED, INTERRUPTED, default_folder, keep_programs, plain, task_of
-from jbn.errors import InputError
 from jbn.runs.loop import Progress
 from jbn.runs.retest import RETUNE, Retest
-from jbn.search import Space
 from jbn.task.data.frames import is_table
 
 RETUNED = 3
@@ -73,23 +70,13 @@ def spec_of(folder: Path, options: Mapping[str, Any]) -> Spec:
     Raises:
         InputError: no run in the folder, or one that comes from no spec.
     """
-    written = store.read(folder).settings.get("spec")
-    if not isinstance(written, dict):
-        raise InputError(
-            f"a retest trains what the run's spec says, but the run in {str(folder)!r} has none recorded; "
-            "call jbn.retest in Python with its task"
-        )
-    names = {field.name for field in dataclasses.fields(Spec)}
-    known = {name: value for name, value in written.items() if name in names}
-    given = {name: value for name, value in options.items() if value is not None and value != []}
-    if not is_table(given["data"]):
-        known = {name: value for name, value in known.items() if name not in _OF_TABLES}
-    space, metrics = known.pop("space", None), known.pop("metrics", None)
-    return Spec(
-        **{**known, "out": None, **given},
-        space=None if space is None else Space.from_spec(space),
-        metrics=None if metrics is None else tuple(metrics),
+    before = of_run(
+        folder, "a retest trains what the run's spec says", "call jbn.retest in Python with its task"
     )
+    given = {name: value for name, value in options.items() if value is not None and value != []}
+    of_tables = {} if is_table(given["data"]) else dict.fromkeys(_OF_TABLES)
+    defaults = {name: getattr(Spec(), name) for name in of_tables}
+    return dataclasses.replace(before, **{**defaults, "out": None, **given})
 
 
 def _code(found: Retest) -> int:

@@ -55,7 +55,7 @@ def _sentences(found: Retest) -> list[str]:
     )
     return [
         f"the challenger's test {_words(found)} is better by {_measured(found, found.effect, sign=True)} "
-        f"(95 % interval {low} to {high})",
+        f"({100 * found.confidence:g} % interval {low} to {high})",
         f"{found.verdict}: the lower end is {where} the least effect that counts, {least}",
     ]
 

@@ -1,11 +1,13 @@
 """What a sweep is to do: a TOML file, and options on the command line that win over it."""
 
 import dataclasses
+import os
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from jbn import store
 from jbn.errors import InputError, did_you_mean
 from jbn.search import Space
 
@@ -57,6 +59,30 @@ class Spec:
     metrics: tuple[str, ...] | None = None
     objective: str | None = None
     space: Space | None = None
+
+
+def of_run(folder: str | os.PathLike[str], why: str, otherwise: str) -> Spec:
+    """The spec that a run was made from.
+
+    Args:
+        folder: of the run, or of the rounds of a search.
+        why: what it is needed for, for the message.
+        otherwise: what to do without it.
+
+    Raises:
+        InputError: no run in the folder, or one that comes from no spec.
+    """
+    written = store.read(folder).settings.get("spec")
+    if not isinstance(written, dict):
+        raise InputError(f"{why}, but the run in {str(folder)!r} has none recorded; {otherwise}")
+    names = {field.name for field in dataclasses.fields(Spec)}
+    known = {name: value for name, value in written.items() if name in names}
+    space, metrics = known.pop("space", None), known.pop("metrics", None)
+    return Spec(
+        **known,
+        space=None if space is None else Space.from_spec(space),
+        metrics=None if metrics is None else tuple(metrics),
+    )
 
 
 class _Kind(NamedTuple):

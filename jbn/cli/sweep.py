@@ -4,8 +4,9 @@ import dataclasses
 import datetime
 import functools
 import os
+import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,11 @@ from jbn import policies, store
 from jbn.cli.explain import show_outcome, show_plan
 from jbn.cli.progress import display, interruptible
 from jbn.cli.show import show_regions, show_summary, show_table, show_winner
-from jbn.cli.spec import Spec
+from jbn.cli.spec import Spec, of_run
 from jbn.engine.plan import MANY_PROGRAMS
 from jbn.errors import InputError
 from jbn.runs.loop import Progress
+from jbn.runs.reopened import ended
 from jbn.runs.result import Result
 from jbn.runs.rounds import Rounds, split
 from jbn.search import Configs, Space
@@ -40,12 +42,18 @@ class How:
         explain: show the plan, and at the end how it went.
         tune: time tile and chunk capacity first.
         yes: go on whatever the number of programs.
+        resume: go on with the run in the spec's folder.
+        epochs: for how many in all, where it goes on; default: as many as it was to have.
+        configs: with how many in all, where it has ended.
     """
 
     cache: bool = True
     explain: bool = False
     tune: bool = False
     yes: bool = False
+    resume: bool = False
+    epochs: int | None = None
+    configs: int | None = None
 
 
 def run(spec: Spec, console: Console, how: How) -> int:
@@ -55,7 +63,8 @@ def run(spec: Spec, console: Console, how: How) -> int:
         InputError: before anything is written.
     """
     out = spec.out or default_folder(spec.data)
-    store.check_free(out)
+    if not how.resume:
+        store.check_free(out)
     task = task_of(spec)
     if how.cache:
         keep_programs()
@@ -63,6 +72,34 @@ def run(spec: Spec, console: Console, how: How) -> int:
     spec = dataclasses.replace(spec, space=spec.space or default_space(task.data))
     search = _in_rounds if spec.rounds > 1 else _at_once
     return search(task, spec, out, console, how)
+
+
+def again(folder: Path, spec: Path | None, options: Mapping[str, Any], console: Console, how: How) -> int:
+    """Goes on with a recorded run and shows the outcome; the exit code.
+
+    Raises:
+        InputError: no run in the folder, or one that cannot go on so; before anything is written.
+    """
+    given = {name: value for name, value in options.items() if value not in (None, [])}
+    other = [*(["a spec"] if spec is not None else []), *(f"--{name.replace('_', '-')}" for name in given)]
+    taken = ("--epochs", "--configs", "--rounds", "--data-dir")
+    if refused := [name for name in other if name not in taken]:
+        raise InputError(
+            f"a run goes on as it began: leave out {refused[0]}; --resume takes {', '.join(taken)}"
+        )
+    if "epochs" in given and len(store.rounds(folder)) > 1:
+        raise InputError(f"more epochs are for a single sweep, but {str(folder)!r} has several rounds")
+    if len(more := [name for name in other if name in taken[:3]]) > 1:
+        raise InputError(f"give one of {' and '.join(more)} at a time")
+    own = of_run(
+        folder, "--resume trains what the run's spec says", "call jbn.resume in Python with its task"
+    )
+    own = dataclasses.replace(own, out=str(folder), data_dir=given.get("data_dir", own.data_dir))
+    if "rounds" in given:  # as many configurations in each new round as there were on the average
+        share = own.configs // own.rounds
+        own = dataclasses.replace(own, rounds=given["rounds"], configs=share * given["rounds"])
+    how = dataclasses.replace(how, resume=True, epochs=given.get("epochs"), configs=given.get("configs"))
+    return run(own, console, how)
 
 
 def task_of(spec: Spec) -> jbn.Task:
@@ -87,6 +124,10 @@ def task_of(spec: Spec) -> jbn.Task:
 
 def _at_once(task: jbn.Task, spec: Spec, out: str, console: Console, how: How) -> int:
     """One sweep over all configurations."""
+    if how.resume:
+        return _show(
+            _watched(functools.partial(_gone_on, task, spec, out, how), spec, out, console, how), out, console
+        )
     configs = draw(spec, task.data)
     task.check(with_defaults(task, configs))
     _announce(console, spec, f"{configs.count} configurations")
@@ -117,6 +158,7 @@ def _in_rounds(task: jbn.Task, spec: Spec, out: str, console: Console, how: How)
             rounds=spec.rounds,
             key=_training_key(spec),
             on_round=on_round,
+            resume=how.resume,
             **options,
         ),
         spec,
@@ -130,6 +172,22 @@ def _in_rounds(task: jbn.Task, spec: Spec, out: str, console: Console, how: How)
             if result.forecast is not None:
                 show_outcome(console, result.forecast, result)
     return code
+
+
+def _gone_on(task: jbn.Task, spec: Spec, out: str, how: How, options: dict[str, Any]) -> Result:
+    """What comes of more segments, or of more configurations."""
+    own = {name: options[name] for name in ("policy", "on_segment")}
+    if how.configs is None:
+        left = [place for place in store.rounds(out) if not ended(place)]
+        return jbn.resume(left[0] if left else out, task, epochs=how.epochs, **own)
+    there = len(store.read(out).configurations)
+    if spec.grid is not None or how.configs <= there:
+        reason = "is a grid" if spec.grid is not None else f"has {there} configurations"
+        raise InputError(f"the run in {out!r} {reason}: give more (--configs), of a random search")
+    everyone = draw(
+        dataclasses.replace(spec, configs=how.configs), task.data
+    )  # the first of them are those it has
+    return jbn.extend(out, task, {name: values[there:] for name, values in everyone.items()}, **own)
 
 
 def _announce(console: Console, spec: Spec, words: str) -> None:
@@ -223,7 +281,11 @@ def _show(result: Result | Rounds, out: str, console: Console) -> int:
     if result.interrupted:
         done = len(results[-1].history.steps)
         where = f" of round {len(results)}" if isinstance(result, Rounds) else ""
-        console.print(f"interrupted after {done} segments{where}", highlight=False, soft_wrap=True)
+        console.print(
+            f"interrupted after {done} segments{where}; to go on: jbn sweep --resume {shlex.quote(out)}",
+            highlight=False,
+            soft_wrap=True,
+        )
         return INTERRUPTED
     return ALL_DIVERGED if lost else 0
 

@@ -4,7 +4,7 @@ import contextlib
 import functools
 import logging
 import time
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -20,6 +20,7 @@ from jbn.engine.memory import available_bytes, looked_at_bytes, must_wait
 from jbn.engine.plan import Plan
 from jbn.engine.room import make_room
 from jbn.engine.schedule import Outcome, Schedule, Turn
+from jbn.engine.snapshot import restore, snapshot
 from jbn.engine.trainer import OutOfMemoryError, Segment, Timings, Trainer
 from jbn.engine.workers import Workers, finish
 from jbn.task.hyper import Structure
@@ -175,9 +176,8 @@ class Engine:
 
     def _has_room(self) -> bool:
         """Whether twice as much state would be far from all memory."""
-        held = sum(leaf.nbytes for chunk in self._chunks for leaf in jax.tree.leaves(chunk.populations))
         available = available_bytes()
-        return available is None or 4 * held < available
+        return available is None or 4 * self.state_bytes < available
 
     def _trace(self, schedule: Schedule, turns: Sequence[Turn]) -> None:
         for turn in turns:
@@ -290,6 +290,23 @@ class Engine:
     def state(self, member: int) -> Member:
         """All of a member's state, on the host, padding included."""
         return state_of(place_of(self._chunks, member))
+
+    def snapshot(self) -> Iterator[dict[str, np.ndarray]]:
+        """The state of all members as named arrays, part by part."""
+        return snapshot(self._chunks)
+
+    def restore(self, saved: Iterable[Mapping[str, np.ndarray]]) -> None:
+        """Gives all members the state that a snapshot has, maybe of another layout.
+
+        Raises:
+            ValueError: it is of other members.
+        """
+        restore(self._task, self._chunks, saved)
+
+    @property
+    def state_bytes(self) -> int:
+        """How much state there is, empty slots included."""
+        return sum(leaf.nbytes for chunk in self._chunks for leaf in jax.tree.leaves(chunk.populations))
 
     def put(self, member: int, state: Member) -> None:
         """Gives a member a state, of the shapes that its own has."""

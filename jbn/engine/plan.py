@@ -11,9 +11,10 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from jbn.engine.cohorts import Program, programs
+from jbn.engine.cohorts import Cohort, Program, programs
 from jbn.engine.columns import REFERENCE, Classes, Column, columns_of, same, structures
 from jbn.engine.cost import Rates, compile_seconds, epoch_seconds, rates
+from jbn.task.hyper import Structure
 from jbn.task.optimizer_choice import Group, groups
 from jbn.task.probe import exact_when_padded
 from jbn.task.task import Task
@@ -49,15 +50,48 @@ class Plan(NamedTuple):
         return max(-(-most // self.slots), min(fewest, most))
 
     def describe(self) -> dict[str, Any]:
-        """The plan as plain values, for a run's record."""
+        """The plan as plain values, for a run's record; `plan_of` is the way back."""
         programs = [
             [
-                {"structure": dict(cohort.structure.values), "configurations": len(cohort.rows)}
+                {
+                    "structure": dict(cohort.structure.values),
+                    "padded": list(cohort.structure.padded),
+                    "configurations": len(cohort.rows),
+                    "rows": cohort.rows.tolist(),
+                }
                 for cohort in cohorts
             ]
             for cohorts in self.programs
         ]
         return {"tile": self.tile, "slots": self.slots, "classes": self.classes, "programs": programs}
+
+
+def plan_of(described: Mapping[str, Any]) -> Plan:
+    """The plan that `Plan.describe` has described, also once it was JSON.
+
+    >>> one = Plan(((Cohort(Structure((("layers", 2),)), np.array([0, 3])),),), tile=1, slots=16)
+    >>> plan_of(one.describe()).programs[0][0].rows
+    array([0, 3])
+    """
+    programs = tuple(
+        tuple(
+            Cohort(
+                Structure(
+                    tuple((name, _hashable(value)) for name, value in own["structure"].items()),
+                    tuple(own["padded"]),
+                ),
+                np.array(own["rows"], np.int64),
+            )
+            for own in cohorts
+        )
+        for cohorts in described["programs"]
+    )
+    return Plan(programs, described["tile"], described["slots"], described["classes"])
+
+
+def _hashable(value: Any) -> Any:
+    """Tuples where JSON has lists."""
+    return tuple(map(_hashable, value)) if isinstance(value, list) else value
 
 
 def plan(

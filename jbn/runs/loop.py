@@ -48,10 +48,11 @@ class Progress:
 
 
 class Outcome(NamedTuple):
-    """What came of the loop: all that was seen, and all that the policy did."""
+    """What was seen, what the policy did, and whether the loop was stopped before its end."""
 
     history: History
     events: tuple[Event, ...]
+    interrupted: bool
 
 
 class Loop:
@@ -76,7 +77,7 @@ class Loop:
         """Goes on from a history until the last segment, until nobody is left, or until `on_segment` says so."""
         ended, events = False, []
         while not ended and len(history.steps) < self._epochs and (history.status == RUNNING).any():
-            first = len(history.steps)
+            first, due = len(history.steps), False
             until = next_decision(self._policy, first, self._epochs)
             edits = Edits()
             with contextlib.closing(
@@ -91,11 +92,15 @@ class Loop:
                     events += new
                     if on_segment is not None and on_segment(self._progress(history)):
                         ended = True
-                        self._engine.stop()
+                    due = due or self._record.due(self._engine)
+                    if ended or due:
+                        self._engine.stop()  # all chunks come to the end of the same segment
             self._engine.edit(edits.copies, edits.values)
-        final = DONE if len(history.steps) == self._epochs else STOPPED
-        status = np.where(history.status == RUNNING, final, history.status)
-        return Outcome(history._replace(status=status), tuple(events))
+            if ended or due:
+                self._record.checkpoint(self._engine, len(history.steps))
+        left = len(history.steps) < self._epochs and bool((history.status == RUNNING).any())
+        status = np.where(history.status == RUNNING, STOPPED if left else DONE, history.status)
+        return Outcome(history._replace(status=status), tuple(events), interrupted=left)
 
     def _decided(self, history: History) -> Edits:
         """What the policy makes of a history; draws depend on the number of the segment."""
@@ -156,10 +161,10 @@ def _changeable(task: Task, configs: Configs) -> dict[str, HyperParameter]:
 def extended(history: History, segment: Segment, took_part: np.ndarray) -> History:
     """The history with one more segment."""
     before = history.steps[-1] if len(history.steps) else np.zeros(len(took_part), np.int64)
-    finite = np.isfinite(segment.metrics.train_loss) & np.isfinite(segment.metrics.validation_loss)
+    metrics = jax.tree.map(lambda a: np.where(np.isfinite(a), a, np.nan), segment.metrics)
+    finite = np.isfinite(metrics.train_loss) & np.isfinite(metrics.validation_loss)
     status = np.where(took_part & ~finite, DIVERGED, history.status)
     steps = np.where(took_part, segment.steps, before)
-    metrics = segment.metrics
     return history._replace(
         train_loss=np.vstack([history.train_loss, metrics.train_loss]),
         validation={

@@ -1,11 +1,21 @@
 """Members of a population as ordinary single models."""
 
 import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
+import jax
+import numpy as np
+
+from jbn import store
 from jbn.engine.engine import Engine
+from jbn.errors import InputError
+from jbn.nn.normalizer import Normalizer
 from jbn.policies import DIVERGED, History
 from jbn.runs.result import Best, best_member
 from jbn.search import Configs
+from jbn.task.member import shapes_of
 from jbn.task.task import Task
 
 
@@ -47,4 +57,33 @@ def model_of(task: Task, configs: Configs, engine: Engine, history: History, mem
         problem=own.problem,
         unit=unit,
         classes=task.data.classes,
+        features=task.data.features,
+    )
+
+
+def stored_weights(path: Path, config: Mapping[str, Any], task: Task) -> dict[str, Any]:
+    """Parameters, running statistics and normaliser from a file, in the structure that the model gives them."""
+    arrays = store.load_weights(path)
+    normalizer = Normalizer(arrays["normalizer/mean"], arrays["normalizer/factor"])
+    features = math.prod(task.data.features)
+    if len(normalizer.mean) != features:
+        _other_weights("features", f"{len(normalizer.mean)} features", f"{features}")
+    params, stats = shapes_of(
+        task.with_optimizer(config.get("optimizer")).problem, config, task.data.features
+    )
+
+    def fill(place: Any, spec: jax.ShapeDtypeStruct) -> np.ndarray:
+        name = jax.tree_util.keystr(place, simple=True, separator="/")
+        shape = arrays[name].shape if name in arrays else None
+        if shape != spec.shape:
+            _other_weights("classes or another model", f"{name} of shape {shape}", f"{spec.shape}")
+        return arrays[name]
+
+    tree = jax.tree_util.tree_map_with_path(fill, {"params": params, "stats": stats})
+    return {**tree, "normalizer": normalizer}
+
+
+def _other_weights(what: str, old: str, new: str) -> None:
+    raise InputError(
+        f"weights need data and a model as the run had them, but got other {what}: {old} in the run, {new} now"
     )

@@ -292,6 +292,7 @@ class Panda:
             problem=task.problem,
             unit=unit,
             classes=task.data.classes,
+            features=task.data.features,
         )
 
     def replay(self) -> int:

@@ -3,31 +3,43 @@
 import contextlib
 import datetime
 import importlib.metadata
+import logging
 import platform
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import PRNGKeyArray
 
 from jbn import store
-from jbn.engine.plan import Plan
+from jbn.engine.engine import Engine
 from jbn.engine.trainer import Timings
+from jbn.errors import InputError
 from jbn.policies import Event, History
+from jbn.runs.pace import Pace
 from jbn.runs.result import Best
+from jbn.runs.setup import Setup
 from jbn.runs.table import standing
 from jbn.search import Configs
 from jbn.task.optimizer_choice import groups
 from jbn.task.task import Task
 
 WEIGHTS = "best.npz"
+_log = logging.getLogger("jbn")
 _VERSIONED = ("jbn", "jax", "jaxlib", "numpy", "optax")
 
 
 class Recorder:
     """Where a sweep's course goes; this one records nothing."""
+
+    def due(self, engine: Engine) -> bool:
+        """Whether it is time for a checkpoint."""
+        return False
+
+    def checkpoint(self, engine: Engine, segments: int) -> None:
+        """Called between two segments, with how many were trained."""
 
     def segment(self, history: History, events: Sequence[Event]) -> None:
         """Called after every segment, with what the policy did after it."""
@@ -39,6 +51,8 @@ class Recorder:
         seconds: float,
         winner: Best | None,
         test: Mapping[str, float],
+        *,
+        interrupted: bool,
     ) -> None:
         """Called once, at the end."""
 
@@ -46,8 +60,23 @@ class Recorder:
 class _Folder(Recorder):
     """Records into the store of a run."""
 
-    def __init__(self, folder: Path, own: store.Store, seeds: int, folds: int):
-        self._folder, self._store, self._seeds, self._folds = folder, own, seeds, folds
+    def __init__(self, folder: Path, own: store.Store, setup: Setup, start: float):
+        self._folder, self._store, self._start = folder, own, start
+        self._seeds, self._folds = setup.seeds, setup.folds
+        self._pace = Pace(time.perf_counter())
+
+    def due(self, engine: Engine) -> bool:
+        """Where writing one is a small share of the time since the last."""
+        return self._pace.due(time.perf_counter(), engine.state_bytes)
+
+    def checkpoint(self, engine: Engine, segments: int) -> None:
+        """Writes the state of all members; where the disk refuses, the run goes on without."""
+        begun = time.perf_counter()
+        try:
+            self._store.write_checkpoint(store.checkpoints.write(self._folder, segments, engine.snapshot()))
+        except InputError as error:
+            _log.warning("%s; the run goes on without this checkpoint", error)
+        self._pace.wrote(begun, time.perf_counter())
 
     def segment(self, history: History, events: Sequence[Event]) -> None:
         """Appends the curves' last points and brings the table up to date."""
@@ -60,7 +89,7 @@ class _Folder(Recorder):
             train_loss=history.train_loss[index][took_part],
             validation={name: curve[index][took_part] for name, curve in history.validation.items()},
         )
-        self._store.write_segment(index, rows)
+        self._store.write_segment(index, rows, seconds=time.perf_counter() - self._start)
         if events:
             self._store.write_events([_plain(event, seeds) for event in events])
         self._table(history)
@@ -72,6 +101,8 @@ class _Folder(Recorder):
         seconds: float,
         winner: Best | None,
         test: Mapping[str, float],
+        *,
+        interrupted: bool,
     ) -> None:
         """Writes the final table, the winner's weights and what it took."""
         self._table(history)
@@ -90,6 +121,7 @@ class _Folder(Recorder):
             test=test,
             test_accuracy=test.get("accuracy"),
             segments=len(history.steps),
+            interrupted=bool(interrupted),
             seconds=seconds,
             timings=timings._asdict(),
             finished=_now(),
@@ -103,46 +135,72 @@ class _Folder(Recorder):
 
 @contextlib.contextmanager
 def recorder(
-    out: str | Path | None,
-    task: Task,
-    configs: Configs,
-    layout: Plan,
-    *,
-    epochs: int,
-    seeds: int,
-    folds: int = 1,
-    key: PRNGKeyArray,
-    settings: Mapping[str, Any] | None,
+    out: str | Path | None, own: Setup, *, start: float, settings: Mapping[str, Any] | None
 ) -> Iterator[Recorder]:
-    """A recorder into the folder `out`, made now; one that records nothing where there is no folder."""
+    """A recorder into the folder `out`, made now; one that records nothing where there is no folder.
+
+    Args:
+        out: where the run goes.
+        own: the sweep.
+        start: when it began, of `time.perf_counter`.
+        settings: more to record.
+    """
     if out is None:
         yield Recorder()
         return
     about = {
-        "task": {
-            "model": task.model.name,
-            "data": repr(task.data),
-            "features": list(task.data.features),
-            "classes": task.data.classes,
-            "class_names": None if task.data.class_names is None else list(task.data.class_names),
-            "loss": task.problem.loss.name,
-            **_optimizers(task, configs),
-        },
-        "objective": task.judged_by._asdict(),
-        "epochs": epochs,
-        "folds": folds,
-        "key": np.asarray(jax.random.key_data(key)).tolist(),
-        "space": None if configs.space is None else configs.space.to_spec(),
-        "plan": layout.describe(),
-        "versions": {name: importlib.metadata.version(name) for name in _VERSIONED},
+        "task": about_task(own.task, own.shown),
+        "objective": own.task.judged_by._asdict(),
+        "epochs": own.epochs,
+        "schedule_epochs": own.epochs,
+        "folds": own.folds,
+        "key": np.asarray(jax.random.key_data(own.key)).tolist(),
+        "key_kind": str(jax.random.key_impl(own.key)),
+        "space": None if own.shown.space is None else own.shown.space.to_spec(),
+        "plan": own.layout.describe(),
+        "versions": versions(),
         "device": {"kind": jax.local_devices()[0].device_kind, "machine": platform.machine()},
         "started": _now(),
         **(settings or {}),
     }
-    with store.create(
-        out, settings=about, configs=configs, seeds=seeds, measured=task.problem.measured
-    ) as own:
-        yield _Folder(Path(out), own, seeds, folds)
+    measured = own.task.problem.measured
+    with store.create(out, settings=about, configs=own.shown, seeds=own.seeds, measured=measured) as database:
+        yield _Folder(Path(out), database, own, start)
+
+
+@contextlib.contextmanager
+def recorder_again(
+    out: str | Path,
+    own: Setup,
+    *,
+    segments: int,
+    start: float,
+    settings: Mapping[str, Any],
+    lock: store.Lock,
+) -> Iterator[Recorder]:
+    """A recorder that goes on in a folder after so many segments; what came later is forgotten."""
+    with store.reopen(out, segments=segments, lock=lock) as database:
+        database.write_settings(**settings)
+        yield _Folder(Path(out), database, own, start)
+
+
+def about_task(task: Task, configs: Configs) -> dict[str, Any]:
+    """What a task is, as plain values: enough to tell it from another."""
+    return {
+        "model": task.model.name,
+        "data": repr(task.data),
+        "data_checksum": task.data.checksum,
+        "features": list(task.data.features),
+        "classes": task.data.classes,
+        "class_names": None if task.data.class_names is None else list(task.data.class_names),
+        "loss": task.problem.loss.name,
+        **_optimizers(task, configs),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Of what a run's numbers come from."""
+    return {name: importlib.metadata.version(name) for name in _VERSIONED}
 
 
 def _plain(event: Event, seeds: int) -> store.EventRow:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +45,8 @@ class Best:
         problem: model, optimiser and loss.
         unit: what the targets were standardised with, where they are numbers.
         classes: how many there are; None where the targets are numbers.
+        features: shape of a row of the data.
+        folded: batch norm was folded away.
     """
 
     config_id: int
@@ -55,6 +58,8 @@ class Best:
     problem: Problem = dataclasses.field(repr=False)
     unit: Normalizer | None = dataclasses.field(default=None, repr=False)
     classes: int | None = None
+    features: tuple[int, ...] = ()
+    folded: bool = False
 
     def outputs(self, x: Num[Array | np.ndarray, "rows *features"]) -> Float[Array, "rows outputs"]:
         """What the network puts out for features as they are in the data, not normalised; numbers standardised."""
@@ -79,6 +84,30 @@ class Best:
         state = self.params, self.stats
         measured = _evaluated(self.problem, *self.constants_and_numbers, state, self.rows(x, y))
         return {name: float(measured[name]) for name in self.problem.measured}
+
+    def save(self, path: str | os.PathLike[str], *, folded: bool = False) -> None:
+        """Writes the network to one file of safetensors, whole or not at all; `jbn.load` reads it.
+
+        Args:
+            path: the file; nothing is added to its name.
+            folded: without batch norm, which is folded into the affine maps around it: the same at inference.
+
+        Raises:
+            InputError: the disk refuses, or a model that cannot be folded.
+        """
+        from jbn.runs.saved import save
+
+        save(self, path, folded=folded)
+
+    def without_batch_norm(self) -> "Best":
+        """The same network at inference, with batch norm folded into its affine maps.
+
+        Raises:
+            InputError: a model that cannot be folded.
+        """
+        from jbn.runs.saved import without_batch_norm
+
+        return without_batch_norm(self)
 
     def rows(
         self, x: Num[Array | np.ndarray, "rows *features"], y: Num[Array | np.ndarray, "rows *numbers"]

@@ -1,6 +1,7 @@
 """Re-test after drift: whether the settings that once won are still good on new data."""
 
 import dataclasses
+import functools
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -33,9 +34,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 KEEP, RETUNE = "keep", "retune"
-CANDIDATES, COMPARISON, SUMMARY = "candidates", "comparison", "retest.json"
+CANDIDATES, COMPARISON, EXTENDED = "candidates", "comparison", "extended-comparison"
+SUMMARY = "retest.json"
 OLD, NEAR, FRESH = "old winner", "neighbour", "fresh"
-_CONFIDENCE = 0.95
+_ERROR = 0.05
 _OF_SHARES, _OF_OTHERS = 0.01, 0.05
 _DRAWS, _FIRST, _SECOND, _DRIFT = range(4)  # purposes of the key
 
@@ -48,7 +50,8 @@ class Retest:
         verdict: "keep" or "retune"; None where it was interrupted or everything diverged.
         effect: what the challenger is better by on the test part, in the unit of `metric`, positive is better; NaN
             where one of the two diverged.
-        interval: its 95 % confidence interval, over seeds and rows.
+        interval: its confidence interval, over seeds and rows.
+        confidence: of the interval: 0.95, or 0.975 where a second look was to be had; so both looks err in 5 %.
         minimal_effect: what the lower end must exceed for "retune".
         metric: what both are judged by.
         old: the settings of the old winner, as they were trained on the new data.
@@ -57,13 +60,14 @@ class Retest:
         drift: how far input and hidden layers moved, by the old network and without training.
         roles: of every candidate: "old winner", "neighbour" or "fresh".
         candidates: the sweep that chose the challenger.
-        comparison: the sweep of the two; None where it did not come to that.
+        comparison: the sweep of the two, the extended one if there is one; None where it did not come to that.
         interrupted: whether it was stopped before its end.
     """
 
     verdict: Literal["keep", "retune"] | None
     effect: float
     interval: tuple[float, float]
+    confidence: float
     minimal_effect: float
     metric: str
     old: dict[str, Any]
@@ -89,6 +93,7 @@ def retest(
     key: PRNGKeyArray,
     epochs: int | None = None,
     seeds: int = 12,
+    further_seeds: int | None = None,
     neighbouring: int = 8,
     fresh: int = 24,
     selection_seeds: int = 3,
@@ -106,7 +111,9 @@ def retest(
     Then the two are trained with other seeds, in pairs that share initial draws and the order of the data, and
     compared on the test part. With d_sr the difference for seed s and row r, the effect is the mean of d_sr, and its
     interval counts seeds and rows as random, see `jbn.runs.paired.paired_effect`. The verdict is "retune" where the
-    lower end of the interval is above `minimal_effect`: somewhat better settings exist nearly always.
+    lower end of the interval is above `minimal_effect`: somewhat better settings exist nearly always. Where
+    `minimal_effect` lies within the interval, the two are trained with further seeds and compared once more; so that
+    two looks err no more often than one, each interval then has 97.5 % instead of 95 %.
 
     Features are normalised by the new training part. A batch size above its rows counts as all of them. The test
     part must be one that nothing was chosen by.
@@ -117,13 +124,15 @@ def retest(
         key: a JAX key.
         epochs: passes over the training part; default: those of the run.
         seeds: seed indices of the comparison, at least 2.
+        further_seeds: how many more where these do not decide; default: three times as many; 0: never more.
         neighbouring: how many neighbours of the old winner, see `jbn.search.neighbours`.
         fresh: how many samples of the space.
         selection_seeds: seed indices that choose the challenger.
         width: of a neighbour's step, a share of each axis.
         minimal_effect: in the unit of the objective's metric; default: 0.01 of an accuracy or r2 (one point of a
             hundred), of others 5 % of what the old winner has.
-        out: a folder for both sweeps, `candidates` and `comparison`, and `retest.json` with the verdict.
+        out: a folder for the sweeps, `candidates`, `comparison` and maybe `extended-comparison`, and `retest.json`
+            with the verdict.
         on_segment: as for `jbn.sweep`; where it returns True no verdict is found.
         settings: more to record, as for `jbn.sweep`.
         **options: as for `jbn.sweep`: `workers`, `max_programs`, ...
@@ -142,11 +151,17 @@ def retest(
     >>> configs = jbn.search.random(space, 4, key=jax.random.key(0))
     >>> run = jbn.sweep(task, configs, epochs=2, key=jax.random.key(1))
     >>> later = jbn.Task(model=task.model, data=jbn.data.digits(seed=1))
-    >>> found = jbn.retest(run, later, key=jax.random.key(2), fresh=2, neighbouring=2, seeds=2)
+    >>> found = jbn.retest(run, later, key=jax.random.key(2), fresh=2, neighbouring=2, seeds=2, further_seeds=0)
     >>> found.verdict in ("keep", "retune"), [layer.layer for layer in found.drift]
     (True, ['input', 'layer_1'])
     """
-    _check_numbers(seeds=seeds, selection_seeds=selection_seeds, minimal_effect=minimal_effect)
+    further_seeds = 3 * seeds if further_seeds is None else further_seeds
+    _check_numbers(
+        seeds=seeds,
+        further_seeds=further_seeds,
+        selection_seeds=selection_seeds,
+        minimal_effect=minimal_effect,
+    )
     check_test_part(task)
     folder = None if out is None else _free(Path(out))
     winner = winner_of(run, task)
@@ -163,11 +178,19 @@ def retest(
     first = trained(CANDIDATES, _FIRST, configs, seeds=selection_seeds)
     ended = first.interrupted or wish.granted
     chosen, second = None if ended else _challenger(first), None
-    if chosen is not None:
+    judged = functools.partial(
+        _judged, task, first, least=minimal_effect, confidence=1 - _ERROR / (1 + bool(further_seeds))
+    )
+    found = judged(None, ended=ended)
+    # the seeds of the first comparison are among those of the second
+    stages = {COMPARISON: seeds} | ({EXTENDED: seeds + further_seeds} if further_seeds else {})
+    for stage, count in stages.items() if chosen is not None else ():
         pair = _rows(configs, np.array([0, chosen]))
-        second = trained(COMPARISON, _SECOND, pair, seeds=seeds, keep_models=True)
+        second = trained(stage, _SECOND, pair, seeds=count, keep_models=True)
         ended = second.interrupted
-    found = _judged(task, first, second, minimal_effect, ended=ended)
+        found = judged(second, ended=ended)
+        if ended or not _undecided(found):
+            break
     challenger = None if chosen is None else configs.row(chosen)
     whole = Retest(
         **found,
@@ -186,7 +209,17 @@ def retest(
 
 def summary(found: Retest) -> str:
     """The verdict and what it is from, as JSON; what is not finite is null."""
-    names = ("verdict", "effect", "interval", "minimal_effect", "metric", "old", "challenger", "scores")
+    names = (
+        "verdict",
+        "effect",
+        "interval",
+        "confidence",
+        "minimal_effect",
+        "metric",
+        "old",
+        "challenger",
+        "scores",
+    )
     plain = {name: _plain(getattr(found, name)) for name in names}
     drift = [_plain(layer._asdict()) for layer in found.drift]
     return json.dumps({**plain, "drift": drift, "interrupted": found.interrupted}, indent=1) + "\n"
@@ -200,8 +233,12 @@ def _plain(value: Any) -> Any:
     return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
-def _check_numbers(*, seeds: int, selection_seeds: int, minimal_effect: float | None) -> None:
+def _check_numbers(
+    *, seeds: int, further_seeds: int, selection_seeds: int, minimal_effect: float | None
+) -> None:
     at_least_one(selection_seeds, what="selection_seeds")
+    if further_seeds:
+        at_least_one(further_seeds, what="further_seeds")
     if at_least_one(seeds, what="seeds") < 2:
         raise InputError(
             f"seeds must be at least 2, which tell how far chance goes, but got {seeds}; take 12, say"
@@ -212,7 +249,7 @@ def _check_numbers(*, seeds: int, selection_seeds: int, minimal_effect: float | 
 
 def _free(out: Path) -> Path:
     """The folder, if nothing would be lost there."""
-    for folder in (out, out / CANDIDATES, out / COMPARISON):
+    for folder in (out, out / CANDIDATES, out / COMPARISON, out / EXTENDED):
         store.check_free(folder)
     if (out / SUMMARY).exists():
         raise InputError(
@@ -263,22 +300,35 @@ def _challenger(result: Result) -> int | None:
     return int(rank(now.scores, now.validation["loss"], usable)[0])
 
 
+def _undecided(found: Mapping[str, Any]) -> bool:
+    """Whether the least effect that counts lies within the interval."""
+    low, high = found["interval"]
+    return bool(low <= found["minimal_effect"] < high)
+
+
 def _judged(
-    task: Task, first: Result, second: Result | None, minimal_effect: float | None, *, ended: bool
+    task: Task,
+    first: Result,
+    second: Result | None,
+    *,
+    least: float | None,
+    confidence: float,
+    ended: bool,
 ) -> dict[str, Any]:
     """The verdict and the numbers that it is from."""
     metric, nan = task.judged_by.metric, float("nan")
     effect, scores = Effect(nan, nan, nan, nan, nan), (nan, nan)
     verdict = None if ended else _by_status(first, second)
     if second is not None and not ended and (second.standing.status != "diverged").all():
-        effect, scores = effect_on_test(task, second, confidence=_CONFIDENCE)
-    least = _minimal(metric, scores[0]) if minimal_effect is None else minimal_effect
+        effect, scores = effect_on_test(task, second, confidence=confidence)
+    least = _minimal(metric, scores[0]) if least is None else least
     if np.isfinite(effect.mean):
         verdict = RETUNE if effect.low > least else KEEP
     return {
         "verdict": verdict,
         "effect": effect.mean,
         "interval": (effect.low, effect.high),
+        "confidence": confidence,
         "minimal_effect": least,
         "metric": metric,
         "scores": scores,

@@ -12,7 +12,9 @@ from jaxtyping import Float, PRNGKeyArray
 
 from jbn import store
 from jbn.errors import InputError
+from jbn.runs.reopened import ended, reopened
 from jbn.runs.result import Best, Result, important
+from jbn.runs.resume import resume as again
 from jbn.runs.sweep import sweep
 from jbn.runs.table import ranked
 from jbn.search import Configs, Space, quasi_random, refine
@@ -110,6 +112,7 @@ def coarse_to_fine(
     epochs: int,
     key: PRNGKeyArray,
     out: str | Path | None = None,
+    resume: bool = False,
     on_round: Callable[[int, Space, Configs], None] | None = None,
     on_segment: Callable[[Any], bool | None] | None = None,
     settings: Mapping[str, Any] | None = None,
@@ -130,6 +133,9 @@ def coarse_to_fine(
         epochs: passes over the training part, of every configuration.
         key: a JAX key.
         out: a folder with one run for each round in it, `round-1`, `round-2`, ...; it is read as one run.
+        resume: go on with the rounds in `out`, of a search with the same arguments that was ended before its time,
+            or with more rounds; those that have ended are read, that which has not goes on from its last checkpoint.
+            A single sweep in `out` counts as the first round.
         on_round: called before every round, with its number (from 0), its space and its configurations.
         on_segment: as for `jbn.sweep`; where it returns True, no other round begins.
         settings: more to record, as for `jbn.sweep`; the number of the round and its region are recorded too.
@@ -149,7 +155,10 @@ def coarse_to_fine(
     ([12, 12], 256)
     """
     shares = split(configs, rounds)
-    if out is not None:
+    there = store.rounds(out) if resume and out is not None else []
+    if resume and out is None:
+        raise InputError("a search goes on in the folder it was recorded in: give out")
+    if out is not None and not resume:
         store.check_free(out)
     results: list[Result] = []
     spaces, asked = [space], []
@@ -160,8 +169,13 @@ def coarse_to_fine(
         return bool(asked)
 
     for place, count in enumerate(shares):
+        if asked:
+            break
         if place:
             spaces.append(_finer(spaces[-1], results, keep))
+        if place < len(there):
+            results.append(_again(there[place], task, ends, options))
+            continue
         drawn = quasi_random(
             spaces[-1], count, key=jax.random.fold_in(jax.random.fold_in(key, _DRAWS), place)
         )
@@ -176,9 +190,17 @@ def coarse_to_fine(
                 task, columns, epochs=epochs, key=key, out=folder, on_segment=ends, settings=said, **options
             )
         )
-        if asked:
-            break
     return Rounds(tuple(results), tuple(spaces), rounds)
+
+
+def _again(
+    folder: Path, task: Task, on_segment: Callable[[Any], bool | None], options: Mapping[str, Any]
+) -> Result:
+    """A round that has begun: read where it has ended, else trained on."""
+    if ended(folder):
+        return reopened(folder, task)
+    own = {name: options[name] for name in ("policy", "workers", "keep_models") if name in options}
+    return again(folder, task, on_segment=on_segment, **own)
 
 
 def split(configs: int, rounds: int) -> list[int]:

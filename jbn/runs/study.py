@@ -20,6 +20,7 @@ from jbn.runs.estimate import LAID_OUT, Around, Estimate, Which, first, largest
 from jbn.runs.loop import empty_history, extended
 from jbn.runs.models import best_model
 from jbn.runs.record import recorder
+from jbn.runs.setup import Setup
 from jbn.runs.sweep import check_programs, checked
 from jbn.search import Configs, Space
 from jbn.search import random as draw
@@ -153,16 +154,7 @@ def recording_seconds(own: Setting, layout: Plan) -> tuple[float, float]:
     for count in counts:
         with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
             record = stack.enter_context(
-                recorder(
-                    Path(folder, "run"),
-                    own.task,
-                    first(own.shown, count),
-                    layout,
-                    epochs=2,
-                    seeds=1,
-                    key=jax.random.key(0),
-                    settings=None,
-                )
+                recorder(Path(folder, "run"), _few(own, layout, count), start=0.0, settings=None)
             )
             record.segment(_flat(own.task, count, 1), [])
             began = time.perf_counter()
@@ -170,6 +162,14 @@ def recording_seconds(own: Setting, layout: Plan) -> tuple[float, float]:
             seconds.append(time.perf_counter() - began)
     each = max(0.0, (seconds[1] - seconds[0]) / (counts[1] - counts[0]))
     return max(0.0, seconds[0] - counts[0] * each), each
+
+
+def _few(own: Setting, layout: Plan, count: int) -> Setup:
+    """So many of the configurations."""
+    shown, columns = first(own.shown, count), first(own.columns, count)
+    return Setup(
+        own.task, own.task, shown, columns, layout, epochs=2, key=jax.random.key(0), seeds=1, folds=1
+    )
 
 
 def _flat(task: Task, members: int, segments: int) -> History:

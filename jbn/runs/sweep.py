@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import jax
 from jaxtyping import PRNGKeyArray
 
 from jbn import store
@@ -26,11 +25,12 @@ from jbn.engine.plan import MANY_PROGRAMS, Plan, plan
 from jbn.engine.tune import tune
 from jbn.engine.workers import Workers
 from jbn.errors import InputError
-from jbn.policies import STOPPED, History, Policy, watch
-from jbn.runs.loop import Loop, Progress, empty_history
-from jbn.runs.models import all_models, best_model
+from jbn.policies import History, Policy
+from jbn.runs.loop import Progress, empty_history
 from jbn.runs.record import recorder
 from jbn.runs.result import Result
+from jbn.runs.setup import Setup
+from jbn.runs.training import Course, trained
 from jbn.search import Configs
 from jbn.task.data import Blocks
 from jbn.task.data.folding import folded
@@ -114,7 +114,7 @@ def sweep(
         task = dataclasses.replace(task, data=folded(task.data, folds))
     shown, columns = checked(task, configs, epochs, seeds)
     task = task.settled(columns, epochs=epochs)
-    each, seeds = seeds, seeds * folds
+    seeds = seeds * folds
     start = time.perf_counter()
     with contextlib.ExitStack() as stack:
         crew = stack.enter_context(contextlib.closing(Workers(workers)))
@@ -122,46 +122,26 @@ def sweep(
         check_programs(task, layout, max_programs, crew)
         layout, trials = tune(task, columns, layout, workers=crew) if tuned else (layout, ())
         engine = Engine(task, columns, layout, key=key, seeds=seeds, workers=crew)
-        peak = _expected_bytes(task, layout, columns.count, seeds, crew, engine, known=on_plan is not None)
+        peak = expected_bytes(task, layout, columns.count, seeds, crew, engine, known=on_plan is not None)
         expected = None
         if on_plan is not None:
             expected = forecast(task, columns, layout, workers=crew, epochs=epochs, seeds=seeds, peak=peak)
             on_plan(expected)
+        own = Setup(given, task, shown, columns, layout, epochs, key, seeds, folds)
         empty = empty_history(task, shown, engine, seeds)
-        _check_policy(policy, empty)
+        check_policy(policy, empty)
         more = {**(settings or {}), "tuning": [trial._asdict() for trial in trials]} if tuned else settings
-        record = stack.enter_context(
-            recorder(
-                out, task, shown, layout, epochs=epochs, seeds=seeds, folds=folds, key=key, settings=more
-            )
+        record = stack.enter_context(recorder(out, own, start=start, settings=more))
+        return trained(
+            own,
+            engine,
+            record,
+            Course(empty, start),
+            policy=policy,
+            on_segment=on_segment,
+            keep_models=keep_models,
+            expected=expected,
         )
-        own_key = jax.random.fold_in(key, _POLICY)
-        history, events = Loop(engine, record, epochs, policy or watch, own_key, start).run(empty, on_segment)
-        winner = best_model(task, columns, engine, history, each)
-        test = {} if winner is None else winner.evaluate(*task.data.test)
-        models = all_models(task, columns, engine, history, each) if keep_models else ()
-        seconds = time.perf_counter() - start
-        record.finish(history, engine.timings, seconds, winner, test)
-    interrupted = len(history.steps) < epochs and bool((history.status == STOPPED).any())
-    return Result(
-        given,
-        shown,
-        history,
-        seeds,
-        engine.timings,
-        seconds,
-        interrupted,
-        winner,
-        test,
-        engine.run_seconds,
-        expected,
-        folds,
-        events,
-        models,
-    )
-
-
-_POLICY = 1 << 20  # far from any seed index: the policy's stream is none of a member's
 
 
 def checked(task: Task, configs: Mapping[str, Any], epochs: int, seeds: int) -> tuple[Configs, Configs]:
@@ -194,7 +174,7 @@ def check_programs(task: Task, layout: Plan, max_programs: int | None, workers: 
         )
 
 
-def _expected_bytes(
+def expected_bytes(
     task: Task, layout: Plan, count: int, seeds: int, workers: Workers, engine: Engine, *, known: bool
 ) -> int:
     """What the process will have at its peak; no more members than memory holds.
@@ -219,7 +199,7 @@ def _expected_bytes(
     return total(working)
 
 
-def _check_policy(policy: Policy | None, empty: History) -> None:
+def check_policy(policy: Policy | None, empty: History) -> None:
     """What a policy has to say before the first segment, if it has: it may refuse, or tell how it goes about it."""
     check = getattr(policy, "check", None)
     if check is not None and (words := check(empty)) is not None:

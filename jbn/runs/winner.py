@@ -1,26 +1,23 @@
 """The winner of a run that has ended, from its folder or its result: what a re-test begins with."""
 
 import dataclasses
-import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
-import numpy as np
 from jaxtyping import PyTree
 
 from jbn import store
 from jbn.errors import InputError
 from jbn.nn.normalizer import Normalizer
+from jbn.runs.models import stored_weights
 from jbn.runs.record import WEIGHTS
 from jbn.runs.result import Result
 from jbn.runs.rounds import Rounds
 from jbn.runs.table import ranked
 from jbn.search import Space
 from jbn.task.data import Data
-from jbn.task.member import shapes_of
 from jbn.task.task import Task
 
 Run = Result | Rounds | str | os.PathLike[str]
@@ -79,7 +76,7 @@ def _of_folder(folder: Path, task: Task) -> Winner:
     if run.settings.get("space") is None:
         raise _no_space(f"the run in {str(folder)!r}")
     own = _of_best_round(run, folder)
-    settings = store.read(own).settings
+    settings = store.read(own, alone=True).settings
     chosen = settings.get("winner")
     if chosen is None:
         reason = "every configuration diverged" if "winner" in settings else "it has not ended"
@@ -92,7 +89,7 @@ def _of_folder(folder: Path, task: Task) -> Winner:
         _check_data(tuple(about["features"]), about["classes"], about["class_names"], task.data)
     _check_model(about["model"], task)
     config = {name: value for name, value in chosen.items() if name not in ("config_id", "seed")}
-    weights = _restored(own / WEIGHTS, config, task)
+    weights = stored_weights(own / WEIGHTS, config, task)
     return Winner(config, Space.from_spec(run.settings["space"]), settings["epochs"], **weights)
 
 
@@ -101,29 +98,7 @@ def _of_best_round(run: store.Record, folder: Path) -> Path:
     if "round" not in run.configurations:
         return folder
     best = ranked(run.configurations, maximize=bool(run.objective.maximize)).iloc[0]
-    return folder / f"round-{int(best['round'])}"
-
-
-def _restored(path: Path, config: Mapping[str, Any], task: Task) -> dict[str, Any]:
-    """Parameters, running statistics and normaliser from a file, in the structure that the model gives them."""
-    arrays = store.load_weights(path)
-    normalizer = Normalizer(arrays["normalizer/mean"], arrays["normalizer/factor"])
-    features = math.prod(task.data.features)
-    if len(normalizer.mean) != features:
-        _other("features", f"{len(normalizer.mean)} features", f"{features}")
-    params, stats = shapes_of(
-        task.with_optimizer(config.get("optimizer")).problem, config, task.data.features
-    )
-
-    def fill(place: Any, spec: jax.ShapeDtypeStruct) -> np.ndarray:
-        name = jax.tree_util.keystr(place, simple=True, separator="/")
-        shape = arrays[name].shape if name in arrays else None
-        if shape != spec.shape:
-            _other("classes or another model", f"{name} of shape {shape}", f"{spec.shape}")
-        return arrays[name]
-
-    tree = jax.tree_util.tree_map_with_path(fill, {"params": params, "stats": stats})
-    return {**tree, "normalizer": normalizer}
+    return store.rounds(folder)[int(best["round"]) - 1]
 
 
 def _check_data(

@@ -2,8 +2,7 @@
 
 import os
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, TypeAlias
@@ -12,20 +11,13 @@ import numpy as np
 import numpy.typing as npt
 
 from jbn.errors import InputError, did_you_mean
-from jbn.store import columns, schema
+from jbn.store import checkpoints, columns, schema, seals
+from jbn.store.checkpoints import Checkpoint
+from jbn.store.lock import Lock
+from jbn.store.record import read
+from jbn.store.sqlite import input_errors, transaction
 
 JsonValue: TypeAlias = "bool | int | float | str | Sequence[JsonValue] | Mapping[str, JsonValue] | None"
-
-_REMEDIES = {
-    "SQLITE_FULL": "free some disk space, then start again in another folder",
-    "SQLITE_READONLY": "make the file and its folder writable, or pick another folder",
-    "SQLITE_CANTOPEN": "check that the file and its folder can be read and written",
-    "SQLITE_BUSY": "another process holds it: end that one first",
-    "SQLITE_CONSTRAINT": "every configuration, seed and segment is written once",
-    "SQLITE_NOTADB": "it is no database of a sweep: name the folder of a run",
-    "SQLITE_CORRUPT": "the file is damaged or truncated: copy the run's folder again",
-    "SQLITE_IOERR": "check the disk it is on",
-}
 
 
 class SegmentRows(NamedTuple):
@@ -60,6 +52,43 @@ class EventRow(NamedTuple):
     seed: int
     event: str
     detail: Mapping[str, JsonValue]
+
+
+def exists(folder: str | os.PathLike[str]) -> bool:
+    """Whether there is a sweep in a folder, or something in its place."""
+    return os.path.lexists(Path(folder) / schema.FILE_NAME)
+
+
+def reopen(folder: str | os.PathLike[str], *, segments: int, lock: Lock | None = None) -> "Store":
+    """Open the database of a sweep to go on with it, with what came after so many segments taken back.
+
+    Args:
+        folder: Where it is.
+        segments: How many stay.
+        lock: Of the folder, if the caller has it already; closing the store lets go of it.
+
+    Raises:
+        InputError: There is no sweep, another process writes to it, it is of another format, or the disk refuses.
+    """
+    record = read(folder, alone=True)
+    path = Path(folder) / schema.FILE_NAME
+    if record.version != schema.SCHEMA_VERSION:
+        raise InputError(
+            f"{str(path)!r} has format {record.version}, which can only be read now; begin a new run"
+        )
+    lock = lock or Lock(folder)
+    try:
+        connection = sqlite3.connect(path, isolation_level=None)
+        store = Store(path, connection, record.measured, lock)
+    except BaseException:
+        lock.release()
+        raise
+    try:
+        store.forget(segments)
+    except BaseException:
+        store.close()
+        raise
+    return store
 
 
 def check_free(folder: str | os.PathLike[str]) -> None:
@@ -132,10 +161,12 @@ def create(
     texts = _settings_cells({**settings, "seeds": seeds, "measured": list(measured)})
     check_free(folder)
     path = _claim(Path(folder))
+    lock = Lock(folder)
     try:
-        return Store(path, _new_database(path, rows, hypers, texts, measured), measured)
+        return Store(path, _new_database(path, rows, hypers, texts, measured), measured, lock)
     except BaseException:
         path.unlink(missing_ok=True)  # half a sweep would block the folder
+        lock.remove()
         raise
 
 
@@ -154,16 +185,19 @@ class Store:
     ...                       {"validation_loss": rates})
     """
 
-    def __init__(self, path: Path, connection: sqlite3.Connection, measured: Sequence[str]) -> None:
+    def __init__(
+        self, path: Path, connection: sqlite3.Connection, measured: Sequence[str], lock: Lock
+    ) -> None:
         self.path, self._measured = path, tuple(measured)
-        self._connection = connection
+        self._connection, self._lock = connection, lock
 
-    def write_segment(self, segment: int, rows: SegmentRows) -> None:
+    def write_segment(self, segment: int, rows: SegmentRows, *, seconds: float = 0.0) -> None:
         """Add one segment of every curve; numbers that are not finite become NULL.
 
         Args:
             segment: The segment's number, from 0.
             rows: Arrays [rows] of ids, seeds, steps done so far, losses and metrics.
+            seconds: Since the run began.
 
         Raises:
             InputError: Arrays of different lengths, a segment that is there already, or the disk refuses.
@@ -171,24 +205,31 @@ class Store:
         metrics = [rows.train_loss, *(rows.validation[name] for name in self._measured)]
         names = ("config_id", "seed", "steps", *schema.in_curves(self._measured))
         count = _equal_length("columns of a segment", dict(zip(names, [*rows[:3], *metrics], strict=True)))
-        cells = zip(
-            *_integers(rows.config_id, rows.seed, np.full(count, segment), rows.steps),
-            *map(columns.finite, metrics),
-            strict=True,
+        cells = sorted(
+            zip(
+                *_integers(rows.config_id, rows.seed, np.full(count, segment), rows.steps),
+                *map(columns.finite, metrics),
+                strict=True,
+            ),
+            key=lambda row: row[:2],
         )
         places = ", ".join("?" * (4 + len(metrics)))
-        with _transaction(self.path, self._connection):
+        with transaction(self.path, self._connection):
             self._connection.executemany(f"INSERT INTO curves VALUES ({places})", cells)
+            self._connection.execute("INSERT INTO segments VALUES (?, ?)", (segment, seconds))
+            seals.write(self._connection, seals.of_segment(segment), cells)
 
     def write_events(self, events: Sequence[EventRow]) -> None:
-        """Add events, in their order.
+        """Add events, in their order, all of their segments.
 
         Raises:
             InputError: A detail has no JSON form, or the disk refuses.
         """
-        cells = [(*event[:4], columns.to_json(event.event, event.detail)) for event in events]
-        with _transaction(self.path, self._connection):
+        cells: list[Any] = [(*event[:4], columns.to_json(event.event, event.detail)) for event in events]
+        with transaction(self.path, self._connection):
             self._connection.executemany("INSERT INTO events VALUES (?, ?, ?, ?, ?)", cells)
+            for segment, own in seals.grouped(cells, lambda row: row[0]).items():
+                seals.write(self._connection, seals.of_events(segment), own)
 
     def write_table(
         self,
@@ -221,7 +262,7 @@ class Store:
         texts = [str(one) for one in status]
         cells = zip(texts, done, *(columns.finite(given[name]) for name in names), ids, strict=True)
         assignments = ", ".join(f"{name} = ?" for name in ("status", "steps", *names))
-        with _transaction(self.path, self._connection):
+        with transaction(self.path, self._connection):
             cursor = self._connection.executemany(
                 f"UPDATE configurations SET {assignments} WHERE config_id = ?", cells
             )
@@ -230,6 +271,7 @@ class Store:
                     f"every config_id must be in the sweep, but only {cursor.rowcount} of {count} are; "
                     "use the ids of the table of configurations"
                 )
+            _seal_configurations(self._connection)
 
     def write_settings(self, **more: JsonValue) -> None:
         """Add settings, or replace those of the same name (finish time, winner, test accuracy, ...).
@@ -238,12 +280,52 @@ class Store:
             InputError: A value has no JSON form, or the disk refuses.
         """
         cells = _settings_cells(more)
-        with _transaction(self.path, self._connection):
-            self._connection.executemany("INSERT OR REPLACE INTO settings VALUES (?, ?)", cells)
+        with transaction(self.path, self._connection):
+            _write_settings(self._connection, cells)
+
+    def write_checkpoint(self, own: Checkpoint) -> None:
+        """Add a checkpoint that is on the disk; all but the last two are removed.
+
+        Raises:
+            InputError: The disk refuses.
+        """
+        with transaction(self.path, self._connection):
+            self._connection.execute(
+                "INSERT OR REPLACE INTO checkpoints VALUES (?, ?, ?, ?)", checkpoints.to_cells(own)
+            )
+            self._connection.execute(
+                "DELETE FROM checkpoints WHERE segment NOT IN "
+                "(SELECT segment FROM checkpoints ORDER BY segment DESC LIMIT ?)",
+                (checkpoints.KEPT,),
+            )
+        self._clean()
+
+    def forget(self, segments: int) -> None:
+        """Take back all that came after so many segments.
+
+        Raises:
+            InputError: The disk refuses.
+        """
+        gone = [
+            name
+            for (name,) in self._connection.execute("SELECT name FROM seals")
+            if (number := seals.segment_of(name)) is not None and number >= segments
+        ]
+        with transaction(self.path, self._connection):
+            for table in ("curves", "segments", "events"):
+                self._connection.execute(f"DELETE FROM {table} WHERE segment >= ?", (segments,))
+            self._connection.execute("DELETE FROM checkpoints WHERE segment > ?", (segments,))
+            self._connection.executemany("DELETE FROM seals WHERE name = ?", [(name,) for name in gone])
+        self._clean()
+
+    def _clean(self) -> None:
+        rows = self._connection.execute("SELECT file FROM checkpoints").fetchall()
+        checkpoints.clean(self.path.parent, [name for (name,) in rows])
 
     def close(self) -> None:
-        """Close the database; a second time does nothing."""
+        """Close the database and let go of the folder; a second time does nothing."""
         self._connection.close()
+        self._lock.release()
 
     def __enter__(self) -> "Store":
         return self
@@ -255,39 +337,6 @@ class Store:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
-
-
-@contextmanager
-def input_errors(path: Path) -> Iterator[None]:
-    """Say what SQLite finds wrong with a file as one InputError; misuse of the interface passes unchanged.
-
-    >>> with input_errors(Path("sweep.sqlite")):
-    ...     raise sqlite3.OperationalError("no such table: curves")
-    Traceback (most recent call last):
-    ...
-    jbn.errors.InputError: 'sweep.sqlite': no such table: curves; check the file
-    """
-    try:
-        yield
-    except sqlite3.ProgrammingError:
-        raise
-    except sqlite3.Error as error:
-        name = getattr(error, "sqlite_errorname", "")
-        remedy = next((text for code, text in _REMEDIES.items() if name.startswith(code)), "check the file")
-        raise InputError(f"{str(path)!r}: {error}; {remedy}") from error
-
-
-@contextmanager
-def _transaction(path: Path, connection: sqlite3.Connection) -> Iterator[None]:
-    with input_errors(path):
-        connection.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-            connection.execute("COMMIT")
-        except BaseException:
-            if connection.in_transaction:  # a full disk makes SQLite roll back by itself
-                connection.execute("ROLLBACK")
-            raise
 
 
 def _claim(folder: Path) -> Path:
@@ -316,21 +365,37 @@ def _new_database(
             connection.execute("PRAGMA journal_mode = WAL")
             # With WAL this never corrupts the file; a power cut may lose the last segments, a crash none.
             connection.execute("PRAGMA synchronous = NORMAL")
-        with _transaction(path, connection):
+        with transaction(path, connection):
             declared = {name: kind for name, (kind, _) in hypers.items()}
             for statement in schema.statements(declared, measured):
                 connection.execute(statement)
-            connection.executemany("INSERT INTO settings VALUES (?, ?)", settings)
+            _write_settings(connection, settings)
             cells = zip(range(rows), *(cells for _, cells in hypers.values()), strict=True)
             places = ", ".join("?" * (1 + len(hypers)))
             empty = ", NULL" * len(schema.in_table(measured))
             connection.executemany(
                 f"INSERT INTO configurations VALUES ({places}, 'running', 0{empty})", cells
             )
+            _seal_configurations(connection)
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def rows_of(connection: sqlite3.Connection, table: str, order: str) -> list[tuple[Any, ...]]:
+    """All rows of a table."""
+    return connection.execute(f"SELECT * FROM {table} ORDER BY {order}").fetchall()
+
+
+def _seal_configurations(connection: sqlite3.Connection) -> None:
+    seals.write(connection, seals.CONFIGURATIONS, rows_of(connection, "configurations", "config_id"))
+
+
+def _write_settings(connection: sqlite3.Connection, cells: Sequence[tuple[str, str]]) -> None:
+    connection.executemany("INSERT OR REPLACE INTO settings VALUES (?, ?)", cells)
+    for cell in cells:
+        seals.write(connection, seals.of_setting(cell[0]), [cell])
 
 
 def _equal_length(what: str, arrays: Mapping[str, npt.ArrayLike]) -> int:

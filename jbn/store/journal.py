@@ -11,7 +11,7 @@ from typing import Any
 
 from jbn.errors import InputError
 from jbn.store import columns
-from jbn.store.database import input_errors
+from jbn.store.sqlite import input_errors
 
 FILE_NAME = "journal.sqlite"
 APPLICATION_ID = 0x006A626A  # "jbj"

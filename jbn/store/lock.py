@@ -29,7 +29,7 @@ class Lock:
     """
 
     def __init__(self, folder: str | os.PathLike[str]):
-        path = Path(folder) / NAME
+        self._path = path = Path(folder) / NAME
         try:
             self._file: IO[str] | None = path.open("a+", encoding="ascii")
         except OSError as error:
@@ -47,6 +47,11 @@ class Lock:
         self._file.truncate()
         self._file.write(str(os.getpid()))
         self._file.flush()
+
+    def remove(self) -> None:
+        """Lets go and takes the lock's file away, where the folder has nothing else to guard."""
+        self._path.unlink(missing_ok=True)
+        self.release()
 
     def release(self) -> None:
         """Lets go; a second time does nothing."""

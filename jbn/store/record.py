@@ -1,8 +1,9 @@
 """Reading a sweep back, also while it runs."""
 
-import json
 import os
+import shutil
 import sqlite3
+import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
@@ -12,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jbn.errors import InputError
-from jbn.store import columns, schema
-from jbn.store.database import input_errors
+from jbn.store import checkpoints, schema
+from jbn.store.checkpoints import Checkpoint
+from jbn.store.reading import Reading
+from jbn.store.sqlite import input_errors
 from jbn.task.objectives import Objective
 
 if TYPE_CHECKING:
@@ -33,6 +36,10 @@ class Record:
         curves: One row per configuration, seed and segment, in this order: `config_id`, `seed`, `segment`,
             `steps`, `train_loss`, a column `validation_NAME` for each of `measured`; NaN where it was not finite.
         events: What a policy did, in its order: `segment`, `config_id`, `seed`, `event`, `detail`.
+        segments: When each segment had ended: `segment`, `seconds` since the run began.
+        checkpoints: Those that there are, the oldest first.
+        version: Of the file's format.
+        damage: What was left out since it was altered or cannot be read; only where that was asked for.
 
     >>> Record.__dataclass_params__.frozen
     True
@@ -42,6 +49,10 @@ class Record:
     configurations: "pd.DataFrame"
     curves: "pd.DataFrame"
     events: "pd.DataFrame" = field(default_factory=lambda: _event_table([]))
+    segments: "pd.DataFrame" = field(default_factory=lambda: _segment_table([]))
+    checkpoints: tuple[Checkpoint, ...] = ()
+    version: int = schema.SCHEMA_VERSION
+    damage: tuple[str, ...] = ()
 
     @property
     def measured(self) -> list[str]:
@@ -63,17 +74,32 @@ class Record:
 _BEFORE_OBJECTIVES = {"metric": "accuracy", "maximize": True}
 
 
-def read(folder: str | os.PathLike[str]) -> Record:
+def rounds(folder: str | os.PathLike[str]) -> list[Path]:
+    """The folders of the runs that are read as one, in their order; the folder itself may be the first.
+
+    >>> rounds("nowhere")
+    []
+    """
+    own = [Path(folder)] if os.path.lexists(Path(folder) / schema.FILE_NAME) else []
+    inside = Path(folder).glob("round-*/") if os.path.isdir(folder) else ()
+    there = (path for path in inside if _round(path) and os.path.lexists(path / schema.FILE_NAME))
+    return own + sorted(there, key=_round)
+
+
+def read(folder: str | os.PathLike[str], *, intact: bool = False, alone: bool = False) -> Record:
     """Read the sweep in a folder without changing it; a run in progress may go on writing.
 
     Args:
         folder: The folder that was given to `create`; or one with the rounds of a search, which are read as one.
+        alone: Without what was added to it, which else is read with it, see `rounds`.
+        intact: Leave out what was altered or cannot be read, and say so in `damage`.
 
     Returns:
         Settings, configurations and curves as of one moment: segments are seen whole or not at all.
 
     Raises:
-        InputError: There is no sweep in the folder, or its file is foreign, damaged, or of a newer jbn.
+        InputError: There is no sweep in the folder, or its file is foreign, of a newer jbn, or damaged: then the
+            first row that was altered is named, unless `intact` is given.
 
     >>> import tempfile
     >>> import numpy as np
@@ -89,25 +115,39 @@ def read(folder: str | os.PathLike[str]) -> Record:
     1          1    NaN  running
     """
     path = Path(folder) / schema.FILE_NAME
+    runs = [] if alone else rounds(folder)
+    if len(runs) > 1 or (runs and not os.path.isfile(path)):
+        return _together([read(own, intact=intact, alone=True) for own in runs])
     if not os.path.isfile(path):
-        inside = path.parent.glob("round-*/") if os.path.isdir(path.parent) else ()
-        if rounds := sorted((own for own in inside if _round(own)), key=_round):
-            return _together([read(own) for own in rounds])
         raise InputError(f"there is no sweep in {str(folder)!r} (no {path.name}); name the folder of a run")
-    with _damage_told(path), input_errors(path), closing(_open(path)) as connection, _snapshot(connection):
-        rows = connection.execute("SELECT name, value FROM settings ORDER BY rowid").fetchall()
-        return Record(
-            settings={name: json.loads(value) for name, value in rows},
-            configurations=_as_now(_frame(connection, "configurations", "config_id")),
-            curves=_frame(connection, "curves", "config_id, seed, segment"),
-            events=_events(connection),
-        )
+    with (
+        _damage_told(path),
+        input_errors(path),
+        _padded(path, wanted=intact) as there,
+        closing(_open(there, whole=not intact)) as connection,
+        _snapshot(connection),
+    ):
+        return _record(Reading(path, connection, intact=intact))
 
 
-def _events(connection: sqlite3.Connection) -> "pd.DataFrame":
-    there = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'events'").fetchone()
-    rows = connection.execute("SELECT * FROM events ORDER BY rowid").fetchall() if there else []
-    return _event_table([(*row[:4], json.loads(row[4])) for row in rows])
+def _record(own: Reading) -> Record:
+    settings = own.settings()
+    return Record(
+        settings=settings,
+        configurations=_as_now(own.configurations()),
+        curves=own.curves(),
+        events=_event_table(own.events()),
+        segments=_segment_table(own.rows("segments", "segment") if own.has("segments") else []),
+        checkpoints=tuple(checkpoints.of_cells(*row) for row in own.checkpoints()),
+        version=own.version,
+        damage=tuple(own.damage),
+    )
+
+
+def _segment_table(rows: list[tuple[Any, ...]]) -> "pd.DataFrame":
+    import pandas as pd
+
+    return pd.DataFrame(rows, columns=["segment", "seconds"])
 
 
 def _event_table(rows: list[tuple[Any, ...]]) -> "pd.DataFrame":
@@ -121,12 +161,12 @@ def _round(folder: Path) -> int:
     return int(number) if number.isdecimal() else 0
 
 
-def _together(rounds: list[Record]) -> Record:
+def _together(runs: list[Record]) -> Record:
     """The rounds of a search as one record, with the number of each configuration's `round`, counted from 1."""
     import pandas as pd
 
     configurations, curves, events, before = [], [], [], 0
-    for number, own in enumerate(rounds, 1):
+    for number, own in enumerate(runs, 1):
         table, curve, happened = own.configurations.copy(), own.curves.copy(), own.events.copy()
         for frame in (table, curve, happened):
             frame["config_id"] += before
@@ -146,27 +186,49 @@ def _together(rounds: list[Record]) -> Record:
         "region",
         "finished",
     )
-    shared = {name: value for name, value in rounds[0].settings.items() if name not in of_one}
+    shared = {name: value for name, value in runs[0].settings.items() if name not in of_one}
     return Record(
         settings={
             **shared,
-            "rounds": len(rounds),
-            "regions": [own.settings.get("region") for own in rounds],
+            "rounds": len(runs),
+            "regions": [own.settings.get("region") for own in runs],
         },
         configurations=pd.concat(configurations, ignore_index=True),
         curves=pd.concat(curves, ignore_index=True),
         events=pd.concat(events, ignore_index=True),
+        damage=tuple(f"round {n}: {one}" for n, own in enumerate(runs, 1) for one in own.damage),
     )
 
 
-def _open(path: Path) -> sqlite3.Connection:
+@contextmanager
+def _padded(path: Path, *, wanted: bool) -> Iterator[Path]:
+    """The file; or, where it was truncated, a copy with zeros for what is lost: else SQLite reads nothing of it."""
+    size = _size(path)
+    if not wanted or path.stat().st_size >= size or path.with_name(f"{path.name}-wal").exists():
+        yield path
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        copied = Path(shutil.copy(path, folder))
+        os.truncate(copied, size)
+        yield copied
+
+
+def _size(path: Path) -> int:
+    """What the file's header says."""
+    with path.open("rb") as stream:
+        header = stream.read(32)
+    page = int.from_bytes(header[16:18], "big")
+    return (65536 if page == 1 else page) * int.from_bytes(header[28:32], "big")
+
+
+def _open(path: Path, *, whole: bool) -> sqlite3.Connection:
     # Without a -wal file nobody writes. Saying so (immutable) lets a finished run be read in a folder that
     # cannot be written to, and leaves no -wal and -shm files behind in one that can.
     running = path.with_name(f"{path.name}-wal").exists()
     uri = f"{path.resolve().as_uri()}?mode=ro{'' if running else '&immutable=1'}"
     connection = sqlite3.connect(uri, uri=True, isolation_level=None)
     try:
-        _check(path, connection, whole=not running)
+        _check(path, connection, whole=whole and not running)
     except BaseException:
         connection.close()
         raise
@@ -213,16 +275,3 @@ def _as_now(table: "pd.DataFrame") -> "pd.DataFrame":
     errors = [schema.standard_error(name) for name in ("accuracy", "loss")]
     missing: dict[str, Any] = {name: np.nan for name in errors if name not in table}
     return table.assign(**missing, objective=table["validation_accuracy"])
-
-
-def _frame(connection: sqlite3.Connection, table: str, order: str) -> "pd.DataFrame":
-    import pandas as pd
-
-    declared = {row[1]: row[2] for row in connection.execute(f"PRAGMA table_info({table})")}
-    rows = connection.execute(f"SELECT * FROM {table} ORDER BY {order}").fetchall()
-    cells = zip(*rows, strict=True) if rows else [()] * len(declared)
-    arrays = {
-        name: columns.decode(declared[name], column) for name, column in zip(declared, cells, strict=True)
-    }
-    # The dtype is said, or pandas 3 would make strings of its own of the objects, and NaN of None.
-    return pd.DataFrame({name: pd.Series(array, dtype=array.dtype) for name, array in arrays.items()})

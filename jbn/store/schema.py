@@ -6,8 +6,9 @@ from jbn.errors import InputError
 
 FILE_NAME = "sweep.sqlite"
 APPLICATION_ID = 0x006A626E  # "jbn": in the file's header, tells a sweep from any other SQLite file
-SCHEMA_VERSION = 4
-OLDEST_VERSION = 1  # still read: 1 has no standard errors, 1 and 2 no metric but accuracy, 1 to 3 no events
+SCHEMA_VERSION = 5
+# Still read: 1 has no standard errors, 1 and 2 no metric but accuracy, 1 to 3 no events, 1 to 4 no seals.
+OLDEST_VERSION = 1
 
 
 def column(metric: str) -> str:
@@ -62,6 +63,9 @@ def statements(hypers: Mapping[str, str], measured: Sequence[str]) -> list[str]:
         f"CREATE TABLE curves(config_id INTEGER, seed INTEGER, segment INTEGER, steps INTEGER, {curves}, "
         "PRIMARY KEY(config_id, seed, segment)) WITHOUT ROWID",
         "CREATE TABLE events(segment INTEGER, config_id INTEGER, seed INTEGER, event TEXT, detail TEXT)",
+        "CREATE TABLE segments(segment INTEGER PRIMARY KEY, seconds REAL)",
+        "CREATE TABLE checkpoints(segment INTEGER PRIMARY KEY, file TEXT, digest TEXT, bytes INTEGER)",
+        "CREATE TABLE seals(name TEXT PRIMARY KEY, checksums BLOB) WITHOUT ROWID",
     ]
 
 

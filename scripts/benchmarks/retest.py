@@ -123,7 +123,7 @@ def task(kind, pool, size, seed):
     return jbn.Task(model=model, data=changed(kind, pool, size, seed))
 
 
-def measure(pool, size, repetitions, kinds=(*KEEP, *RETUNE), workers=None, **options):
+def measure(pool, size, repetitions, kinds=(*KEEP, *RETUNE), workers=None, with_truth=True, **options):
     """A row for every seed and kind of new data: verdict, effect, interval, drift.
 
     Args:
@@ -132,6 +132,7 @@ def measure(pool, size, repetitions, kinds=(*KEEP, *RETUNE), workers=None, **opt
         repetitions: their seeds.
         kinds: of new data.
         workers: threads.
+        with_truth: whether to measure if other settings are really better; the pool must have rows left for it.
         **options: of `jbn.retest`.
     """
     rows = []
@@ -144,7 +145,7 @@ def measure(pool, size, repetitions, kinds=(*KEEP, *RETUNE), workers=None, **opt
             start, own = time.perf_counter(), jax.random.fold_in(key, 2 + place)
             found = jbn.retest(run, task(kind, new, size, seed), key=own, workers=workers, **options)
             row = {"seed": seed, "kind": kind, **described(found), "seconds": time.perf_counter() - start}
-            if kind in RETUNE:
+            if kind in RETUNE and with_truth:
                 row |= truth(
                     task(kind, new, size, seed),
                     configs,

@@ -53,7 +53,7 @@ def test_a_sweep_shows_progress_table_winner_and_where_it_is_written(done, place
     assert any(line.startswith("winner: configuration ") for line in lines)
     assert done.stdout.count("test accuracy") == 1
     assert lines[-1] == "written to one"
-    assert sorted(path.name for path in (place / "one").iterdir()) == ["best.npz", "sweep.sqlite"]
+    assert {"best.npz", "sweep.sqlite"} <= {path.name for path in (place / "one").iterdir()}
 
 
 def test_the_same_seed_gives_the_same_file_and_another_seed_another(done, place):
@@ -316,7 +316,7 @@ def test_ctrl_c_ends_it_after_the_segment_and_keeps_what_there_is(place):
     assert process.returncode == 130
     assert "Traceback" not in errors
     assert "The best 6 of 6 configurations" in rest
-    assert "interrupted after" in rest
+    assert re.search(r"interrupted after \d+ segments; to go on: jbn sweep --resume cut", rest)
     assert "test accuracy" not in rest  # it is not the end
     with contextlib.closing(sqlite3.connect(place / "cut" / "sweep.sqlite")) as database:
         assert database.execute("SELECT DISTINCT status FROM configurations").fetchall() == [("stopped",)]

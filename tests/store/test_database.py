@@ -119,8 +119,12 @@ def test_settings_come_back_and_are_replaced(tmp_path):
 
 def test_curves_come_back_sorted(tmp_path):
     with new(tmp_path, seeds=2) as store:
-        store.write_segment(0, rows([1, 0], [0.5, 0.25], seed=1))
-        store.write_segment(0, rows([0], [0.75], seed=0))
+        parts = rows([1, 0], [0.5, 0.25], seed=1), rows([0], [0.75], seed=0)
+        metrics = {
+            name: np.concatenate([own.validation[name] for own in parts]) for name in ("accuracy", "loss")
+        }
+        both = [np.concatenate(columns) for columns in zip(*(own[:4] for own in parts), strict=True)]
+        store.write_segment(0, SegmentRows(*both, metrics))
         store.write_segment(1, rows([0], [0.125], seed=0, steps=20))
     curves = read(tmp_path).curves
     names = ["config_id", "seed", "segment", "steps", "train_loss", "validation_accuracy", "validation_loss"]

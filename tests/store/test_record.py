@@ -54,6 +54,7 @@ def test_an_open_transaction_is_not_seen(tmp_path):
             writer.execute("BEGIN IMMEDIATE")
             writer.execute("DELETE FROM curves")
             assert len(read(tmp_path).curves) == 2
+            writer.execute("DELETE FROM seals WHERE name = 'segment 0'")
             writer.execute("COMMIT")
         assert len(read(tmp_path).curves) == 0
 
@@ -72,7 +73,7 @@ def test_reading_a_finished_run_leaves_nothing_behind(tmp_path):
     new(tmp_path).close()
     before = (tmp_path / "sweep.sqlite").read_bytes()
     read(tmp_path)
-    assert os.listdir(tmp_path) == ["sweep.sqlite"]
+    assert sorted(os.listdir(tmp_path)) == [".lock", "sweep.sqlite"]
     assert (tmp_path / "sweep.sqlite").read_bytes() == before
 
 
@@ -122,7 +123,7 @@ def test_a_newer_format(tmp_path):
     new(tmp_path).close()
     plain(tmp_path, "PRAGMA user_version = 99")
     with pytest.raises(
-        InputError, match=r"has format 99, this jbn reads formats 1 to 4; use the jbn that wrote it"
+        InputError, match=r"has format 99, this jbn reads formats 1 to 5; use the jbn that wrote it"
     ):
         read(tmp_path)
 
@@ -139,6 +140,8 @@ def test_the_format_before_standard_errors(tmp_path):
     now = read(tmp_path)
     for name in (*STANDARD_ERRORS, "objective"):
         plain(tmp_path, f"ALTER TABLE configurations DROP COLUMN {name}")
+    for name in ("events", "segments", "checkpoints", "seals"):
+        plain(tmp_path, f"DROP TABLE {name}")
     plain(tmp_path, "PRAGMA user_version = 1")
     before = read(tmp_path)
     assert before.settings == now.settings
@@ -164,6 +167,7 @@ def test_a_truncated_database(tmp_path, kept):
 def test_a_damaged_cell(tmp_path):
     new(tmp_path, settings={"epochs": 50}).close()
     plain(tmp_path, "UPDATE settings SET value = '5,' WHERE name = 'epochs'")
+    plain(tmp_path, "DROP TABLE seals")  # as in an older format
     with pytest.raises(InputError, match=r"sweep.sqlite' is damaged \(Extra data.*\); copy the run's folder"):
         read(tmp_path)
 
@@ -171,6 +175,7 @@ def test_a_damaged_cell(tmp_path):
 def test_a_column_of_the_wrong_type(tmp_path):
     new(tmp_path).close()
     plain(tmp_path, "UPDATE configurations SET steps = NULL")
+    plain(tmp_path, "DROP TABLE seals")  # as in an older format
     with pytest.raises(InputError, match=r"sweep.sqlite' is damaged \(.*NoneType.*\); copy the run's folder"):
         read(tmp_path)
 

@@ -1,6 +1,7 @@
 """What every data source becomes."""
 
 import math
+import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
     from jbn.task.data.series import Value
 
 from jbn.task.data.blocks import Blocks
+
+_CHECKED = 4096  # training rows of a checksum
 
 
 class Part(NamedTuple):
@@ -88,6 +91,18 @@ class Data:
         if isinstance(self.train, Blocks):
             return Part(*self.train.first(rows))
         return Part(self.train.x[:rows], self.train.y[:rows])
+
+    @property
+    def checksum(self) -> int:
+        """A number that other rows hardly have: the CRC-32 of the validation part and of training rows in memory."""
+        parts = (
+            [self.validation] if isinstance(self.train, Blocks) else [self.validation, self.first(_CHECKED)]
+        )
+        found = 0
+        for part in parts:
+            for array in (part.x, part.y):
+                found = zlib.crc32(np.ascontiguousarray(array).tobytes(), found)
+        return found
 
     def __repr__(self) -> str:
         blocks = f" (in {self.train.count} blocks)" if isinstance(self.train, Blocks) else ""

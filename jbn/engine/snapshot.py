@@ -1,0 +1,104 @@
+"""The state of a population as named arrays, and back; where members are laid out may differ in between."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+import jax
+import numpy as np
+
+from jbn.engine.arithmetic import member_shapes
+from jbn.engine.layout import Chunk, Part
+from jbn.task.member import Member
+from jbn.task.task import Task
+
+Arrays = Mapping[str, np.ndarray]
+_MEMBERS = "members"
+
+
+def snapshot(chunks: Iterable[Chunk]) -> Iterator[dict[str, np.ndarray]]:
+    """What members are in, part by part: their numbers, and every array of their state.
+
+    An array's name is the part's number, that of the array and its path, separated by points.
+    """
+    number = 0
+    for chunk in chunks:
+        if chunk.populations is None:
+            continue
+        for part, population in zip(chunk.parts, chunk.populations, strict=True):
+            if count := len(part.members):
+                yield {f"{number}.{_MEMBERS}": part.members} | {
+                    f"{number}.{place}.{_path(path)}": _plain(leaf)[:count]
+                    for place, (path, leaf) in enumerate(jax.tree_util.tree_leaves_with_path(population))
+                }
+                number += 1
+
+
+def restore(task: Task, chunks: Sequence[Chunk], saved: Iterable[Arrays]) -> None:
+    """Gives members the state that they had.
+
+    Args:
+        task: what is trained.
+        chunks: the same members, in whatever chunks.
+        saved: what `snapshot` gave, in pieces that hold whole parts.
+
+    Raises:
+        ValueError: a member or an array is missing, or has another shape.
+    """
+    places = {
+        int(member): (number, place, slot)
+        for number, chunk in enumerate(chunks)
+        for place, part in enumerate(chunk.parts)
+        for slot, member in enumerate(part.members)
+    }
+    leaves = [[_empty(task, part, chunk.slots) for part in chunk.parts] for chunk in chunks]
+    for arrays in saved:
+        for members, own in _parts(arrays):
+            for row, member in enumerate(members.tolist()):
+                number, place, slot = places.pop(member)
+                _fill(leaves[number][place], slot, own, row)
+    if places:
+        raise ValueError(f"the states of {len(places)} members are missing")
+    for chunk, filled in zip(chunks, leaves, strict=True):
+        structures = [jax.tree.structure(_tree(task, part)) for part in chunk.parts]
+        chunk.populations = tuple(map(jax.tree.unflatten, structures, filled))
+
+
+def _tree(task: Task, part: Part) -> Member:
+    return member_shapes(task, part.structure)
+
+
+def _empty(task: Task, part: Part, slots: int) -> list[np.ndarray]:
+    return [np.zeros((slots, *leaf.shape), leaf.dtype) for leaf in jax.tree.leaves(_tree(task, part))]
+
+
+def _parts(arrays: Arrays) -> Iterator[tuple[np.ndarray, list[np.ndarray]]]:
+    """Members of each part, and their arrays in the order of the leaves."""
+    found: dict[str, dict[int, np.ndarray]] = {}
+    members = {}
+    for name, values in arrays.items():
+        number, rest = name.split(".", 1)
+        if rest == _MEMBERS:
+            members[number] = values
+        else:
+            found.setdefault(number, {})[int(rest.split(".", 1)[0])] = values
+    for number, own in found.items():
+        yield members[number], [own[place] for place in sorted(own)]
+
+
+def _fill(leaves: Sequence[np.ndarray], slot: int, saved: Sequence[np.ndarray], row: int) -> None:
+    for leaf, values in zip(leaves, saved, strict=True):
+        if (leaf.shape[1:], leaf.itemsize) != (values.shape[1:], values.itemsize):
+            raise ValueError(
+                f"an array is {values.dtype}{list(values.shape[1:])}, not {leaf.dtype}{list(leaf.shape[1:])}"
+            )
+        leaf[slot] = values[row].view(leaf.dtype)
+
+
+def _plain(leaf: jax.Array | np.ndarray) -> np.ndarray:
+    """The array with a type that every format knows: what other packages have registered, as whole numbers."""
+    array = np.asarray(leaf)
+    own = array.dtype.isbuiltin == 1
+    return array if own else array.view(np.dtype(f"u{array.dtype.itemsize}"))
+
+
+def _path(path: tuple[object, ...]) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator="/")
