@@ -65,7 +65,7 @@ def extend(
     _check_names(record.hypers, configs)
     own = setup_of(runs[0], record, task, epochs=None)
     columns = configs if isinstance(configs, Configs) else Configs(configs)
-    settings = {
+    settings: dict[str, Any] = {
         name: record.settings[name] for name in ("seed", "spec", "command") if name in record.settings
     }
     return sweep(
