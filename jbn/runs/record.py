@@ -34,6 +34,9 @@ _VERSIONED = ("jbn", "jax", "jaxlib", "numpy", "optax")
 class Recorder:
     """Where a sweep's course goes; this one records nothing."""
 
+    def table(self, history: History) -> None:
+        """Brings the table of configurations up to date."""
+
     def due(self, engine: Engine) -> bool:
         """Whether it is time for a checkpoint."""
         return False
@@ -92,7 +95,7 @@ class _Folder(Recorder):
         self._store.write_segment(index, rows, seconds=time.perf_counter() - self._start)
         if events:
             self._store.write_events([_plain(event, seeds) for event in events])
-        self._table(history)
+        self.table(history)
 
     def finish(
         self,
@@ -105,7 +108,7 @@ class _Folder(Recorder):
         interrupted: bool,
     ) -> None:
         """Writes the final table, the winner's weights and what it took."""
-        self._table(history)
+        self.table(history)
         if winner is not None:
             weights = {
                 "params": winner.params,
@@ -127,7 +130,8 @@ class _Folder(Recorder):
             finished=_now(),
         )
 
-    def _table(self, history: History) -> None:
+    def table(self, history: History) -> None:
+        """Writes status, steps and metrics of all configurations."""
         now = standing(history, self._seeds, self._folds)
         ids = np.arange(len(now.status))
         self._store.write_table(ids, now.status, now.steps, now.columns())

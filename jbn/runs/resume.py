@@ -26,6 +26,7 @@ from jbn.runs.setup import Setup
 from jbn.runs.sweep import check_policy, checked, expected_bytes
 from jbn.runs.training import Course, trained
 from jbn.search import Configs, Space
+from jbn.task.data import Blocks
 from jbn.task.data.folding import folded
 from jbn.task.task import Task
 
@@ -91,6 +92,7 @@ def resume(
         writer = stack.enter_context(
             recorder_again(folder, own, segments=segments, start=start, settings=said, lock=lock)
         )
+        writer.table(history)
         return trained(
             own,
             engine,
@@ -121,6 +123,11 @@ def setup_of(folder: str | Path, record: store.Record, task: Task, epochs: int |
     """The run as it was laid out."""
     said = record.settings
     wanted = said["epochs"] if epochs is None else epochs
+    if isinstance(task.data.train, Blocks) and task.data.train.once:
+        raise InputError(
+            f"a run goes on only with data that can be read again, but {task.data.name!r} comes from a single "
+            "iterator; give a factory(epoch, seed)"
+        )
     space = None if said["space"] is None else Space.from_spec(said["space"])
     given = Configs(configurations(record), space=space)
     folds = said["folds"]
