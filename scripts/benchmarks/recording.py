@@ -1,0 +1,65 @@
+"""What recording a run costs: sweeps with a folder and without, in turn.
+
+256 configurations of the digits for 50 epochs, without a policy and with successive halving; with --data-dir DIRECTORY
+of MNIST's files also 16 of them. Medians of --rounds N (default 5).
+"""
+
+import argparse
+import statistics
+import tempfile
+from pathlib import Path
+
+import jax
+from common import write
+
+import jbn
+from jbn import store
+
+AT_MOST = 1.03
+
+
+def recorded(task, configs, epochs, policy, rounds):
+    """Seconds without and with a folder, and what is in it."""
+    options = {"epochs": epochs, "key": jax.random.key(1), "policy": policy}
+    jbn.sweep(task, configs, **options)  # compiles
+    rows = []
+    for _ in range(rounds):
+        without = jbn.sweep(task, configs, **options).seconds
+        with tempfile.TemporaryDirectory(dir=Path.home()) as folder:  # a disk, not memory
+            out = Path(folder, "run")
+            own = jbn.sweep(task, configs, out=out, **options).seconds
+            record = store.read(out)
+            size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
+        checkpoints = [one.segment for one in record.checkpoints]
+        rows.append({"without": without, "with": own, "checkpoints": checkpoints, "bytes": size})
+    ratio = statistics.median(row["with"] / row["without"] for row in rows)
+    return {"ratio": ratio, "at_most": AT_MOST, "rows": rows}
+
+
+def main():
+    """All of them, and one result."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--data-dir", help="with MNIST's files")
+    options = parser.parse_args()
+    task = jbn.Task(model=jbn.mlp(), data=jbn.data.digits())
+    configs = jbn.search.random(jbn.search.defaults(all=True), 256, key=0)
+    cases = {"plain": (task, configs, 50, None), "halving": (task, configs, 81, jbn.halving())}
+    if options.data_dir:
+        mnist = jbn.Task(model=jbn.mlp(), data=jbn.data.mnist(options.data_dir))
+        few = jbn.search.random(jbn.search.defaults(all=True), 16, key=0)
+        cases["MNIST"] = (mnist, few, 5, None)
+    result = {}
+    for name, case in cases.items():
+        result[name] = own = recorded(*case, options.rounds)
+        last = own["rows"][-1]
+        print(
+            f"{name}: {own['ratio']:.3f} of the time without (at most {AT_MOST}); {last['without']:.1f} s, "
+            f"checkpoints {last['checkpoints']}, {last['bytes'] / 1e6:.1f} MB",
+            flush=True,
+        )
+    write("recording", result)
+
+
+if __name__ == "__main__":
+    main()
