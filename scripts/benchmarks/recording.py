@@ -1,7 +1,7 @@
 """What recording a run costs: sweeps with a folder and without, in turn.
 
-256 configurations of the digits for 50 epochs, without a policy and with successive halving; with --data-dir DIRECTORY
-of MNIST's files also 16 of them. Medians of --rounds N (default 5).
+256 configurations of the digits for 50 epochs, without a policy and with successive halving; with --data-dir
+DIRECTORY of MNIST's files also 16 of them. Medians of --rounds N (default 5).
 """
 
 import argparse
