@@ -21,3 +21,5 @@ from jbn.search.scales import uniform as uniform
 from jbn.search.scales import when as when
 from jbn.search.space import Space as Space
 from jbn.search.space import defaults as defaults
+from jbn.search.studies import Observed as Observed
+from jbn.search.studies import from_optuna as from_optuna

@@ -3,6 +3,7 @@
 import functools
 import importlib.util
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -14,6 +15,7 @@ from jbn.search.conditions import base, check, exists
 from jbn.search.configs import Configs
 from jbn.search.dimensions import Dimension, Integers, Options, Uniform
 from jbn.search.quantized import Quantized
+from jbn.search.refinement import Scored, columns_of
 from jbn.search.sampling import integer_seed
 from jbn.search.space import Space
 from jbn.search.values import at_least_one, plain
@@ -27,6 +29,7 @@ def optuna(
     sampler: Any = "tpe",
     n: int = 32,
     key: jax.Array | npt.NDArray[np.uint32] | int = 0,
+    known: Scored | tuple[Mapping[str, npt.ArrayLike], npt.ArrayLike] | None = None,
 ) -> "Batches":
     """A search that learns from the scores of its configurations, by a sampler of Optuna's.
 
@@ -39,12 +42,16 @@ def optuna(
         sampler: "tpe" (Bergstra et al. 2011), "gp", "cma_es", "nsga_ii", "random", "qmc"; or a sampler of Optuna's.
         n: configurations of a batch.
         key: as in `random`; it seeds a sampler that is given by name.
+        known: configurations with their scores, as `refine` takes them: of an earlier sweep, or of a study by
+            `from_optuna`. The sampler learns from those that lie in the space; their scores must be of the same kind
+            as those that are told.
 
     Returns:
         What to `ask` for a batch and to `tell` its result.
 
     Raises:
-        InputError: an unknown sampler, n below 1, or Optuna (the extra `jbn[optuna]`) is not installed.
+        InputError: an unknown sampler, n below 1, what is known lacks a name or a score, or Optuna (the extra
+            `jbn[optuna]`) is not installed.
 
     >>> import numpy as np
     >>> from jbn.search import log_uniform
@@ -55,7 +62,10 @@ def optuna(
     >>> search.configs.count, 1e-3 < search.best()["rate"] < 1e-1
     (32, True)
     """
-    return Batches(space, _sampler(sampler, key), at_least_one(n, what="configs"))
+    search = Batches(space, _sampler(sampler, key), at_least_one(n, what="configs"))
+    if known is not None:
+        search.learn(*columns_of(space, known))
+    return search
 
 
 class Batches:
@@ -77,7 +87,7 @@ class Batches:
     @property
     def configs(self) -> Configs:
         """All that have been told, in their order."""
-        return _columns(self.space, [row for row, _ in self._told])
+        return columns_of_rows(self.space, [row for row, _ in self._told])
 
     @property
     def scores(self) -> npt.NDArray[np.float64]:
@@ -101,7 +111,7 @@ class Batches:
         for _ in range(count):
             trial = self._study.ask()
             self._asked.append((trial, self._suggested(trial)))
-        return _columns(self.space, [row for _, row in self._asked])
+        return columns_of_rows(self.space, [row for _, row in self._asked])
 
     def tell(self, result: Any) -> None:
         """The scores of the last batch.
@@ -131,6 +141,29 @@ class Batches:
             self._told.append((row, score if np.isfinite(score) else float("nan")))
         self._asked = []
 
+    def learn(self, configs: Configs, scores: npt.NDArray[np.float64]) -> None:
+        """Tell of configurations that nobody asked for; those outside the space are left out.
+
+        Args:
+            configs: with all names of the space.
+            scores: one for each, as for `tell`; they count for the sampler alone, not as `configs` and `scores`.
+        """
+        own = load_optuna()
+        for place, score in enumerate(scores.tolist()):
+            params = self._places(configs.row(place))
+            if params is None:
+                continue
+            distributions = {name: _distribution(base(self.space[name])) for name in params}
+            states, there = own.trial.TrialState, np.isfinite(score)
+            self._study.add_trial(
+                own.trial.create_trial(
+                    state=states.COMPLETE if there else states.FAIL,
+                    value=score if there else None,
+                    params=params,
+                    distributions=distributions,
+                )
+            )
+
     def best(self) -> dict[str, Any]:
         """The configuration with the highest score.
 
@@ -149,6 +182,17 @@ class Batches:
             row[name] = suggest(trial, name, base(axis)) if exists(axis, row) else None
         return row
 
+    def _places(self, row: Mapping[str, Any]) -> dict[str, Any] | None:
+        """What Optuna has in the place of a configuration; None if it does not lie in the space."""
+        try:
+            return {
+                name: _stored(base(self.space[name]), row[name])
+                for name in self._order
+                if exists(self.space[name], row)
+            }
+        except (InputError, TypeError):  # outside, or missing
+            return None
+
 
 def suggest(trial: Any, name: str, axis: Dimension) -> Any:
     """A value on the axis, as Optuna wants it."""
@@ -161,6 +205,28 @@ def suggest(trial: Any, name: str, axis: Dimension) -> Any:
     return plain(axis.from_unit(np.array([place]))[0])
 
 
+def _distribution(axis: Dimension) -> Any:
+    """That which `suggest` draws from."""
+    kinds = load_optuna().distributions
+    if isinstance(axis, Options) and not axis.ordered:
+        return kinds.CategoricalDistribution(axis.options)
+    cells = _equal_cells(axis)
+    return kinds.IntDistribution(0, cells - 1) if cells else kinds.FloatDistribution(0.0, 1.0)
+
+
+def _stored(axis: Dimension, value: Any) -> Any:
+    """The draw of `suggest` that gives a value.
+
+    Raises:
+        InputError: it does not lie on the axis.
+    """
+    place = axis.to_unit([value])[0]
+    if isinstance(axis, Options) and not axis.ordered:
+        return axis.options[int(place * len(axis.options))]
+    cells = _equal_cells(axis)
+    return int(place * cells) if cells else float(place)
+
+
 def _equal_cells(axis: Dimension) -> int:
     """How many values share the unit interval equally, where they are not too many to count; else 0."""
     if isinstance(axis, Options):
@@ -169,7 +235,8 @@ def _equal_cells(axis: Dimension) -> int:
     return getattr(axis, "cells", 0) if even and getattr(axis, "cells", 0) <= 2**31 else 0
 
 
-def _columns(space: Space, rows: list[dict[str, Any]]) -> Configs:
+def columns_of_rows(space: Space, rows: list[dict[str, Any]]) -> Configs:
+    """Rows as columns; a name that is None in a row does not exist there, among numbers it is NaN."""
     columns = {}
     for name, axis in space.items():
         values = [row[name] for row in rows]
@@ -218,13 +285,14 @@ def _sampler(given: Any, key: Any) -> Any:
         return made(seed=seed)
 
 
-def load_optuna() -> Any:
-    """Optuna, with its notes for interactive use switched off."""
+def load_optuna(*, quiet: bool = True) -> Any:
+    """Optuna, by default with its notes for interactive use switched off."""
     try:
         import optuna as own
     except ImportError as error:
         raise InputError(
             "this needs Optuna, which is not installed: install the extra jbn[optuna], or search with refine"
         ) from error
-    own.logging.set_verbosity(own.logging.WARNING)
+    if quiet:
+        own.logging.set_verbosity(own.logging.WARNING)
     return own
