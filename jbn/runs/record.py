@@ -2,7 +2,6 @@
 
 import contextlib
 import datetime
-import importlib.metadata
 import logging
 import platform
 import time
@@ -22,13 +21,13 @@ from jbn.runs.pace import Pace
 from jbn.runs.result import Best
 from jbn.runs.setup import Setup
 from jbn.runs.table import standing
+from jbn.runs.versions import versions
 from jbn.search import Configs
 from jbn.task.optimizer_choice import groups
 from jbn.task.task import Task
 
 WEIGHTS = "best.npz"
 _log = logging.getLogger("jbn")
-_VERSIONED = ("jbn", "jax", "jaxlib", "numpy", "optax")
 
 
 class Recorder:
@@ -200,11 +199,6 @@ def about_task(task: Task, configs: Configs) -> dict[str, Any]:
         "loss": task.problem.loss.name,
         **_optimizers(task, configs),
     }
-
-
-def versions() -> dict[str, str]:
-    """Of what a run's numbers come from."""
-    return {name: importlib.metadata.version(name) for name in _VERSIONED}
 
 
 def _plain(event: Event, seeds: int) -> store.EventRow:

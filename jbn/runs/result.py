@@ -16,7 +16,10 @@ from jbn.engine.trainer import Timings
 from jbn.errors import InputError
 from jbn.nn.normalizer import Normalizer
 from jbn.policies import Event, History, Schedule, rank, schedule_of
+from jbn.runs.course import Course, course_of_history
+from jbn.runs.dataset import dataset
 from jbn.runs.table import Standing, ranked, standing
+from jbn.runs.versions import versions
 from jbn.search import Configs, importance
 from jbn.store import column, standard_error
 from jbn.task.member import Problem, Rows, evaluate, in_data_unit, infer
@@ -26,6 +29,7 @@ from jbn.task.task import Task
 
 if TYPE_CHECKING:
     import pandas as pd
+    import xarray as xr
 
 
 Constants = tuple[tuple[str, Any], ...]  # hyper-parameters that a program is compiled for
@@ -226,6 +230,30 @@ class Result:
             pd.DataFrame(columns | {"objective": now.objective}), maximize=bool(judged_by.maximize)
         )
         return table.drop(columns="objective") if judged_by.plain else table
+
+    def curves(self) -> "xr.Dataset":
+        """All learning curves, with the dimensions `configuration`, `seed` and `segment`.
+
+        What `jbn export DIR --to netcdf` writes: variables `steps`, `train_loss`, `validation_loss` and the other
+        metrics, NaN where a member did not take part, `status` and `objective` of every configuration;
+        hyper-parameters are coordinates, `configuration` is `config_id`. `curves().validation_loss.mean("seed")` is
+        an average over the seeds, `curves().sel(configuration=3)` one configuration.
+
+        Raises:
+            InputError: xarray (the extra `jbn[netcdf]`) is not installed, or a hyper-parameter has the name of a
+                dimension or a curve.
+        """
+        return dataset(self.course)
+
+    @property
+    def course(self) -> Course:
+        """The sweep as arrays, as a run records it."""
+        now, about = self.standing, self.history.objective._asdict()
+        settings = {"objective": about, "seconds": self.seconds, "test": self.test, "versions": versions()}
+        table = {"status": now.status, "objective": now.objective}
+        return course_of_history(
+            self.configs, self.history, table, seeds=self.seeds, folds=self.folds, settings=settings
+        )
 
     def importance(self, **options: Any) -> "pd.DataFrame":
         """What mattered: one row per hyper-parameter that varies, the most important first.

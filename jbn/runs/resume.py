@@ -20,11 +20,12 @@ from jbn.errors import InputError
 from jbn.policies import Policy
 from jbn.runs.loop import Progress, empty_history
 from jbn.runs.recall import recalled, recalled_events
-from jbn.runs.record import about_task, recorder_again, versions
+from jbn.runs.record import about_task, recorder_again
 from jbn.runs.result import Result
 from jbn.runs.setup import Setup
 from jbn.runs.sweep import check_policy, checked, expected_bytes
-from jbn.runs.training import Course, trained
+from jbn.runs.training import Beginning, trained
+from jbn.runs.versions import versions
 from jbn.search import Configs, Space
 from jbn.task.data import Blocks
 from jbn.task.data.folding import folded
@@ -97,7 +98,7 @@ def resume(
             own,
             engine,
             writer,
-            Course(history, start, recalled_events(record, own.seeds, segments)),
+            Beginning(history, start, recalled_events(record, own.seeds, segments)),
             policy=policy,
             on_segment=on_segment,
             keep_models=keep_models,

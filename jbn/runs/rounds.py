@@ -12,6 +12,8 @@ from jaxtyping import Float, PRNGKeyArray
 
 from jbn import store
 from jbn.errors import InputError
+from jbn.runs.course import joined as joined_course
+from jbn.runs.dataset import dataset
 from jbn.runs.reopened import ended, reopened
 from jbn.runs.result import Best, Result, important
 from jbn.runs.resume import resume as again
@@ -23,6 +25,7 @@ from jbn.task.task import Task
 
 if TYPE_CHECKING:
     import pandas as pd
+    import xarray as xr
 
 _DRAWS = 1 << 21  # the stream of configurations is none of training
 
@@ -96,6 +99,10 @@ class Rounds:
         judged_by = self.results[0].history.objective
         whole = ranked(pd.concat(tables, ignore_index=True), maximize=bool(judged_by.maximize))
         return whole.drop(columns="objective") if judged_by.plain else whole
+
+    def curves(self) -> "xr.Dataset":
+        """All learning curves as of one sweep, as `Result.curves`, with the `round` of every configuration."""
+        return dataset(joined_course([result.course for result in self.results]))
 
     def importance(self, **options: Any) -> "pd.DataFrame":
         """What mattered, as `Result.importance`: by the first round, which alone fills the whole space."""

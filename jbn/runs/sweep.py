@@ -30,7 +30,7 @@ from jbn.runs.loop import Progress, empty_history
 from jbn.runs.record import recorder
 from jbn.runs.result import Result
 from jbn.runs.setup import Setup
-from jbn.runs.training import Course, trained
+from jbn.runs.training import Beginning, trained
 from jbn.search import Configs
 from jbn.task.data import Blocks
 from jbn.task.data.folding import folded
@@ -136,7 +136,7 @@ def sweep(
             own,
             engine,
             record,
-            Course(empty, start),
+            Beginning(empty, start),
             policy=policy,
             on_segment=on_segment,
             keep_models=keep_models,

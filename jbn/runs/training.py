@@ -19,7 +19,7 @@ _POLICY = 1 << 20  # far from any seed index: the policy's stream is none of a m
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Course:
+class Beginning:
     """How far a sweep is when training begins.
 
     Args:
@@ -37,23 +37,23 @@ def trained(
     own: Setup,
     engine: Engine,
     record: Recorder,
-    course: Course,
+    beginning: Beginning,
     *,
     policy: Policy | None,
     on_segment: Callable[[Progress], bool | None] | None,
     keep_models: bool,
     expected: Forecast | None = None,
 ) -> Result:
-    """Goes on from where the course is to the end of the sweep."""
+    """Goes on from where it is to the end of the sweep."""
     key = jax.random.fold_in(own.key, _POLICY)
-    loop = Loop(engine, record, own.epochs, policy or watch, key, course.start)
-    outcome = loop.run(course.history, on_segment)
+    loop = Loop(engine, record, own.epochs, policy or watch, key, beginning.start)
+    outcome = loop.run(beginning.history, on_segment)
     history, interrupted = outcome.history, outcome.interrupted
-    events = (*course.events, *outcome.events)
+    events = (*beginning.events, *outcome.events)
     winner = best_model(own.task, own.columns, engine, history, own.each)
     test = {} if winner is None else winner.evaluate(*own.task.data.test)
     models = all_models(own.task, own.columns, engine, history, own.each) if keep_models else ()
-    seconds = time.perf_counter() - course.start
+    seconds = time.perf_counter() - beginning.start
     record.finish(history, engine.timings, seconds, winner, test, interrupted=interrupted)
     return Result(
         own.given,

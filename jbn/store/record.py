@@ -190,6 +190,7 @@ def _together(runs: list[Record]) -> Record:
     return Record(
         settings={
             **shared,
+            "finished": runs[-1].settings.get("finished"),
             "rounds": len(runs),
             "regions": [own.settings.get("region") for own in runs],
         },

@@ -43,11 +43,20 @@ class Objective(NamedTuple):
         >>> smooth.values(np.array([[3.0], [0.0], [3.0]])).tolist()
         [1.0]
         """
+        return last(self.along(curve))
+
+    def along(self, curve: Float[np.ndarray, "segments members"]) -> Float[np.ndarray, "segments members"]:
+        """The objective as it was after every segment; NaN where a member did not take part.
+
+        >>> import numpy as np
+        >>> Objective("accuracy", maximize=True, over="best").along(np.array([[0.5], [0.25], [0.75]])).tolist()
+        [[0.5], [0.5], [0.75]]
+        """
         smooth = curve if self.smoothing == 0 else _smoothed(curve, self.smoothing)
         if self.over == "last":
-            return last(smooth)
+            return smooth
         best = np.fmax if self.maximize else np.fmin
-        return best.reduce(smooth, axis=0) if len(smooth) else np.full(curve.shape[1], np.nan)
+        return np.where(np.isnan(smooth), np.nan, best.accumulate(smooth, axis=0))
 
     def scores(self, values: Float[np.ndarray, " members"]) -> Float[np.ndarray, " members"]:
         """Higher is better."""

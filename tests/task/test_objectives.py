@@ -60,6 +60,23 @@ def test_objectives_that_cannot_be(make, message):
         make()
 
 
+def test_the_objective_after_every_segment_ends_in_the_last():
+    """By hand: the first member takes part in all, the second is stopped, the third never was."""
+    curve = np.array([[4.0, 2.0, np.nan], [0.0, np.nan, np.nan], [4.0, np.nan, np.nan]])
+    smooth = [4.0, (2.0 + 0.0) / 1.5, (1.0 + 0.0 + 4.0) / 1.75]
+    expected = {
+        Objective("loss", False): [[4, 2], [0, np.nan], [4, np.nan]],
+        Objective("loss", False, 0.0, "best"): [[4, 2], [0, np.nan], [0, np.nan]],
+        Objective("loss", True, 0.0, "best"): [[4, 2], [4, np.nan], [4, np.nan]],
+        Objective("loss", False, 0.5): [[smooth[0], 2], [smooth[1], np.nan], [smooth[2], np.nan]],
+    }
+    for judged, along in expected.items():
+        np.testing.assert_allclose(judged.along(curve)[:, :2], along)
+        assert np.isnan(judged.along(curve)[:, 2]).all()
+        np.testing.assert_array_equal(judged.values(curve), [judged.along(curve)[2, 0], 2, np.nan])
+        assert np.isnan(judged.values(curve[:0])).all()
+
+
 @pytest.mark.parametrize(
     "objective",
     [
