@@ -201,13 +201,28 @@ def _as_typed(name: str, value: object) -> list[str]:
 @app.command()
 def export(
     folder: Annotated[Path, typer.Argument(help="Folder of a run.")],
-    path: Annotated[Path, typer.Argument(help="File to write.")],
-    to: Annotated[str, typer.Option(help="Format: csv.")] = "csv",
+    path: Annotated[Path, typer.Argument(help="File or folder to write.")],
+    to: Annotated[
+        str, typer.Option(help="Format: csv, parquet, jsonl, optuna, tensorboard or netcdf.")
+    ] = "csv",
 ) -> None:
-    """Write the table of a run: one row per configuration, best first."""
-    from jbn.runs.export import export_table
+    """Write a run for another tool; also one that still runs, or was interrupted.
 
-    export_table(folder, path, to=to)
+    csv, parquet: the table, one row per configuration, best first.
+
+    jsonl: one JSON object per configuration, best first, with its curves.
+
+    optuna: a study, one trial per configuration; SQLite where PATH ends in .db, .sqlite or .sqlite3, else a journal.
+
+    tensorboard: a folder of scalars and hyper-parameters for tensorboard --logdir PATH.
+
+    netcdf: all curves as an xarray Dataset.
+
+    A path that exists is refused; only a CSV file is replaced.
+    """
+    from jbn.runs.export import export_run
+
+    export_run(folder, path, to=to)
     Console(soft_wrap=True).print(f"wrote {path}", markup=False, highlight=False)
 
 

@@ -1,5 +1,7 @@
 """Coarse to fine on networks: rounds that share programs, and are one search."""
 
+import json
+
 import jax
 import numpy as np
 import pytest
@@ -93,6 +95,29 @@ def test_the_folder_is_read_as_one_run(found, tmp_path):
     assert int(lines[1].split(",")[0]) == result.best().config_id
     learning_curves(out, tmp_path / "curves.png")
     assert (tmp_path / "curves.png").stat().st_size > 10_000
+
+
+def test_all_rounds_are_one_dataset_one_study_and_one_table(found, tmp_path):
+    import optuna
+    import xarray as xr
+
+    from jbn.runs.export import export_run
+
+    result, out, _ = found
+    for to, name in {"netcdf": "curves.nc", "jsonl": "run.jsonl", "optuna": "study.log"}.items():
+        export_run(out, tmp_path / name, to=to)
+    rounds = [1] * 21 + [2] * 21 + [3] * 20
+    with xr.open_dataset(tmp_path / "curves.nc") as file:
+        assert file["round"].values.tolist() == rounds
+        xr.testing.assert_equal(file.load(), result.curves())
+    lines = [json.loads(line) for line in (tmp_path / "run.jsonl").read_text().splitlines()]
+    assert sorted(line["round"] for line in lines) == rounds
+    journal = optuna.storages.journal.JournalFileBackend(str(tmp_path / "study.log"))
+    study = optuna.load_study(study_name=None, storage=optuna.storages.JournalStorage(journal))
+    assert [trial.user_attrs["round"] for trial in study.trials] == rounds
+    known = jbn.search.from_optuna(study)
+    assert known.space == SPACE
+    np.testing.assert_array_equal(known.scores, result.scores)
 
 
 def test_importance_is_that_of_the_first_round(found):
