@@ -4,9 +4,14 @@ import os
 import tempfile
 from pathlib import Path
 
-import jax
-import jaxtyping
-import pytest
+# Before JAX is imported, and for the processes that tests start.
+_CACHE = Path(os.environ.get("XDG_CACHE_HOME") or tempfile.gettempdir())
+os.environ["JAX_COMPILATION_CACHE_DIR"] = str(_CACHE / "jbn-tests")
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+
+import jax  # noqa: E402
+import jaxtyping  # noqa: E402
+import pytest  # noqa: E402
 
 # Shapes and types in signatures of everything numerical are checked at every call.
 _NUMERICAL = ["jbn.nn", "jbn.engine", "jbn.policies"]
@@ -18,9 +23,6 @@ jaxtyping.install_import_hook(_NUMERICAL, "beartype.beartype")
 from jbn.engine.room import forget  # noqa: E402 (after the hook)
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
-cache = os.environ.get("XDG_CACHE_HOME") or Path(tempfile.gettempdir())
-jax.config.update("jax_compilation_cache_dir", str(Path(cache) / "jbn-tests"))
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -3,8 +3,6 @@
 import os
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -15,6 +13,7 @@ from jbn.cli.duration import clock, seconds_of
 from jbn.cli.spec import resolve
 from jbn.errors import InputError
 from jbn.runs.advise import Advice
+from tests.cli.command import jbn, process
 
 SMALL = """
 epochs = 3
@@ -151,17 +150,12 @@ def test_a_spec_decides_nothing_that_the_advice_is_about(tmp_path, decided):
         cli.run(resolve(path, {}), Console(), **options)
 
 
-def jbn(*arguments, cwd):
-    command = [sys.executable, "-m", "jbn", *arguments]
-    environment = {**os.environ, "XDG_CACHE_HOME": str(cwd / "cache")}
-    return subprocess.run(
-        command, cwd=cwd, capture_output=True, text=True, check=False, timeout=300, env=environment
-    )
-
-
 def test_as_a_person_uses_it(tmp_path):
     (tmp_path / "spec.toml").write_text(SMALL)
-    done = jbn("advise", "spec.toml", "--budget", "2s", "--epochs", "2", cwd=tmp_path)
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    del environment["JAX_COMPILATION_CACHE_DIR"]
+    options = ("--budget", "2s", "--epochs", "2")
+    done = process("advise", "spec.toml", *options, cwd=tmp_path, env=environment)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert lines[0].startswith("Data('digits': 1078 training")

@@ -1,8 +1,7 @@
-"""The command line as a person uses it, in a process of its own."""
+"""The command line as a person uses it: some commands in a process of their own, most in this one."""
 
 import contextlib
 import csv
-import os
 import re
 import signal
 import sqlite3
@@ -12,6 +11,8 @@ import time
 
 import numpy as np
 import pytest
+
+from tests.cli.command import jbn, process
 
 SMALL = """
 configs = 6
@@ -24,13 +25,6 @@ batch_size = 256
 """
 
 
-def jbn(*arguments, cwd, **options):
-    command = [sys.executable, "-m", "jbn", *map(str, arguments)]
-    return subprocess.run(
-        command, cwd=cwd, capture_output=True, text=True, check=False, timeout=300, **options
-    )
-
-
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     folder = tmp_path_factory.mktemp("cli")
@@ -40,7 +34,7 @@ def place(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def done(place):
-    return jbn("sweep", "spec.toml", "--out", "one", cwd=place)
+    return process("sweep", "spec.toml", "--out", "one", cwd=place)
 
 
 def test_a_sweep_shows_progress_table_winner_and_where_it_is_written(done, place):
@@ -199,16 +193,16 @@ def test_a_table_of_one_s_own(place):
     assert run.returncode == 0, run.stderr
     assert "144 training, 48 validation, 48 test rows of 6 features, 2 classes" in run.stdout
     assert "test accuracy 1.0000" in run.stdout
+    (place / "space.toml").write_text(TABLE[TABLE.index("[space]") :])
     options = ["--data", "people.csv", "--target", "verdict", "--categorical", "zone", "--drop", "row"]
-    run = jbn(
-        "sweep", *options, "--drop", "town", "--configs", "2", "--epochs", "1", "--out", "other", cwd=place
-    )
+    options += ["--drop", "town", "--configs", "2", "--epochs", "1", "--out", "other"]
+    run = jbn("sweep", "space.toml", *options, cwd=place)
     assert run.returncode == 0, run.stderr
     assert "144 training, 48 validation, 48 test rows of 7 features, 2 classes" in run.stdout
 
 
 def test_help_explains_every_option(place):
-    shown = jbn("sweep", "--help", cwd=place, env={**os.environ, "COLUMNS": "200"})
+    shown = jbn("sweep", "--help", cwd=place, env={"COLUMNS": "200"})
     assert shown.returncode == 0
     for option in (
         "--configs",
@@ -303,17 +297,24 @@ def test_what_is_wrong_is_one_clear_message_and_exit_code_2(case, done, place):
     assert not (place / "runs").exists()
 
 
+def test_a_process_says_the_same(place):
+    options = ("sweep", "--epochs", "0", "--out", "never")
+    alone, here = process(*options, cwd=place), jbn(*options, cwd=place)
+    assert (alone.returncode, alone.stdout, alone.stderr) == here
+    assert here.returncode == 2
+
+
 def test_ctrl_c_ends_it_after_the_segment_and_keeps_what_there_is(place):
     command = [sys.executable, "-m", "jbn", "sweep", "spec.toml", "--epochs", "100000", "--out", "cut"]
-    process = subprocess.Popen(command, cwd=place, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    for line in process.stdout:
+    running = subprocess.Popen(command, cwd=place, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert running.stdout is not None
+    for line in running.stdout:
         if line.startswith("segment"):
             break
     time.sleep(0.5)
-    process.send_signal(signal.SIGINT)
-    rest, errors = process.communicate(timeout=60)
-    assert process.returncode == 130
+    running.send_signal(signal.SIGINT)
+    rest, errors = running.communicate(timeout=60)
+    assert running.returncode == 130
     assert "Traceback" not in errors
     assert "The best 6 of 6 configurations" in rest
     assert re.search(r"interrupted after \d+ segments; to go on: jbn sweep --resume cut", rest)

@@ -1,39 +1,19 @@
-"""`jbn panda` as a person uses it: every command a process of its own."""
+"""`jbn panda` as a person uses it."""
 
-import contextlib
-import io
 import os
 import signal
 import subprocess
 import sys
-from typing import NamedTuple
-from unittest import mock
 
 import pytest
 
 import jbn
-from jbn.cli import main
 from jbn.runs.diary import Diary
-
-
-class Done(NamedTuple):
-    returncode: int
-    stdout: str
-    stderr: str
+from tests.cli.command import jbn as run
 
 
 def panda(*arguments, cwd):
-    """The command as its own process would run it, in this one: most of its time would be imports."""
-    out, err = io.StringIO(), io.StringIO()
-    with (
-        contextlib.chdir(cwd),
-        contextlib.redirect_stdout(out),
-        contextlib.redirect_stderr(err),
-        mock.patch.object(sys, "argv", ["jbn", "panda", *map(str, arguments)]),
-        pytest.raises(SystemExit) as ended,
-    ):
-        main()
-    return Done(ended.value.code, out.getvalue(), err.getvalue())
+    return run("panda", *arguments, cwd=cwd)
 
 
 SETTINGS = ("hidden_units=12", "layers=1", "batch_size=256")
@@ -107,20 +87,8 @@ def test_everything_can_be_done_again(said, place):
 def test_a_panda_can_begin_with_the_winner_of_a_sweep(place):
     spec = "epochs = 1\n[space]\nlearning_rate = {log_uniform = [1e-3, 1e-1]}\nlayers = 1\nhidden_units = 12"
     (place / "spec.toml").write_text(spec)
-    command = [
-        sys.executable,
-        "-m",
-        "jbn",
-        "sweep",
-        "spec.toml",
-        "--configs",
-        "3",
-        "--seed",
-        "4",
-        "--out",
-        "run",
-    ]
-    subprocess.run(command, cwd=place, check=True, capture_output=True)
+    options = ("--configs", 3, "--seed", 4, "--out", "run")
+    assert run("sweep", "spec.toml", *options, cwd=place).returncode == 0
     done = panda("start", "child", "--like", "run", "learning_rate=0.02", cwd=place)
     assert done.returncode == 0, done.stderr
     start = Diary.reading(place / "child").entries[0]

@@ -1,15 +1,18 @@
-"""`jbn retest` as a scheduled job uses it, in a process of its own."""
+"""`jbn retest` as a scheduled job uses it."""
 
 import json
-import os
 import re
 import signal
 import subprocess
 import sys
 import time
 
+import jax
 import numpy as np
 import pytest
+
+import jbn as library
+from tests.cli.command import jbn, process
 
 SPEC = """
 data = "old.npz"
@@ -21,11 +24,6 @@ layers = 1
 hidden_units = 6
 batch_size = 32
 """
-
-
-def jbn(*arguments, cwd):
-    command = [sys.executable, "-m", "jbn", *map(str, arguments)]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, timeout=300)
 
 
 def write(path, seed, *, features=5, classes=3, scale=1.0):
@@ -49,7 +47,7 @@ def place(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def kept(place):
-    return jbn("retest", "run", "--data", "new.npz", "--minimal-effect", 0.9, "--out", "kept", cwd=place)
+    return process("retest", "run", "--data", "new.npz", "--minimal-effect", 0.9, "--out", "kept", cwd=place)
 
 
 def test_keep_is_exit_code_0_with_the_reasons(kept, place):
@@ -137,12 +135,10 @@ def test_a_folder_that_is_taken_and_a_run_without_a_spec(place, kept):
     assert "already holds a" in done.stderr
     done = jbn("retest", "kept/other", "--data", "new.npz", cwd=place)
     assert done.returncode == 2
-    code = (
-        "import jax, jbn; space = jbn.Space(learning_rate=0.01, batch_size=32); "
-        "task = jbn.Task(model=jbn.mlp(layers=1, hidden_units=6), data=jbn.data.npz('old.npz')); "
-        "jbn.sweep(task, jbn.search.random(space, 1, key=0), epochs=1, key=jax.random.key(0), out='python')"
-    )
-    subprocess.run([sys.executable, "-c", code], cwd=place, check=True, timeout=120)
+    space = library.Space(learning_rate=0.01, batch_size=32)
+    task = library.Task(model=library.mlp(layers=1, hidden_units=6), data=library.data.npz(place / "old.npz"))
+    configs = library.search.random(space, 1, key=0)
+    library.sweep(task, configs, epochs=1, key=jax.random.key(0), out=place / "python")
     done = jbn("retest", "python", "--data", "new.npz", cwd=place)
     assert done.returncode == 2
     assert "the run in 'python' has none recorded; call jbn.retest in Python with its task" in done.stderr
@@ -178,17 +174,17 @@ def test_a_table_is_read_as_the_run_s_was(place):
 
 def test_ctrl_c_ends_it_without_a_verdict(place):
     command = [sys.executable, "-m", "jbn", "retest", "run", "--data", "new.npz", "--epochs", "100000"]
-    process = subprocess.Popen(
+    running = subprocess.Popen(
         [*command, "--out", "cut"], cwd=place, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
-    assert process.stdout is not None
-    for line in process.stdout:
+    assert running.stdout is not None
+    for line in running.stdout:
         if line.startswith("segment"):
             break
     time.sleep(0.5)
-    process.send_signal(signal.SIGINT)
-    rest, errors = process.communicate(timeout=60)
-    assert process.returncode == 130
+    running.send_signal(signal.SIGINT)
+    rest, errors = running.communicate(timeout=60)
+    assert running.returncode == 130
     assert "Traceback" not in errors
     assert "interrupted: there is no verdict" in rest
     assert json.loads((place / "cut" / "retest.json").read_text())["interrupted"]
@@ -219,9 +215,6 @@ def huge(path):
 
 
 def test_help_explains_the_exit_codes(place):
-    command = [sys.executable, "-m", "jbn", "retest", "--help"]
-    shown = subprocess.run(
-        command, cwd=place, capture_output=True, text=True, check=True, env={**os.environ, "COLUMNS": "200"}
-    ).stdout
+    shown = jbn("retest", "--help", cwd=place, env={"COLUMNS": "200"}).stdout
     for word in ("--data", "--seeds", "--minimal-effect", "3: retune"):
         assert word in shown

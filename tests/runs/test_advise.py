@@ -2,14 +2,12 @@
 
 import dataclasses
 import itertools
-import os
 import subprocess
 import sys
 import tempfile
 import types
 from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
 
@@ -301,11 +299,7 @@ def test_live_a_prediction_comes_true_and_nothing_is_written(tmp_path, monkeypat
     assert own.by_memory > own.by_time
     assert own.predict(200, start="cold") >= 0.5 * own.predict(200)
     assert own.predict(200, jbn.halving()) < own.predict(200)
-    kept = {"JAX_COMPILATION_CACHE_DIR": jax.config.values["jax_compilation_cache_dir"]}
-    kept["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
     command = [sys.executable, "-c", SWEEP]
-    done = subprocess.run(
-        command, env={**os.environ, **kept}, cwd=ROOT, capture_output=True, text=True, check=True, timeout=120
-    )
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=120)
     # others may use the machine at one of the two times; scripts/bench advise asks for 20 % on a quiet one
     assert 1 / 3 < own.predict(200) / float(done.stdout) < 3
