@@ -89,6 +89,7 @@ _FIRST = (
     "optimizer",
     "config_id",
     "rollback",
+    "[",
     "mean_absolute_error",
     "town is missing",
     "width",

@@ -29,7 +29,7 @@ def test_arrays_come_back_and_other_libraries_read_them(tmp_path):
         name: (array.dtype, array.tolist()) for name, array in joined(PARTS).items()
     }
     folder = tmp_path / "checkpoints" / "segment-000005"
-    assert list(load_file(folder / "0.safetensors")) == list(back)
+    assert set(load_file(folder / "0.safetensors")) == set(back)
     assert own.bytes == sum(path.stat().st_size for path in folder.iterdir())
     checkpoints.check(tmp_path, own)
 
