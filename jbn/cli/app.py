@@ -205,6 +205,9 @@ def export(
     to: Annotated[
         str, typer.Option(help="Format: csv, parquet, jsonl, optuna, tensorboard or netcdf.")
     ] = "csv",
+    intact: Annotated[
+        bool, typer.Option("--intact", help="Of a damaged run, what is whole; say what is left out.")
+    ] = False,
 ) -> None:
     """Write a run for another tool; also one that still runs, or was interrupted.
 
@@ -222,7 +225,8 @@ def export(
     """
     from jbn.runs.export import export_run
 
-    export_run(folder, path, to=to)
+    for left_out in export_run(folder, path, to=to, intact=intact):
+        Console(stderr=True, soft_wrap=True).print(f"left out: {left_out}", markup=False, highlight=False)
     Console(soft_wrap=True).print(f"wrote {path}", markup=False, highlight=False)
 
 

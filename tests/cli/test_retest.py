@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import jbn as library
+from jbn import store
 from tests.cli.command import jbn, process
 
 SPEC = """
@@ -57,7 +58,7 @@ def test_keep_is_exit_code_0_with_the_reasons(kept, place):
     assert lines[0].startswith("Data('new.npz': 360 training")
     assert any(line.startswith("segment 2/2") for line in lines)
     written = json.loads((place / "kept" / "retest.json").read_text())
-    found = re.search(r"test accuracy is better by (\S+) \(95 % interval (\S+) to (\S+)\)", kept.stdout)
+    found = re.search(r"test accuracy is better by (\S+) \(97.5 % interval (\S+) to (\S+)\)", kept.stdout)
     shown = [float(number) for number in found.groups()]
     np.testing.assert_allclose(shown, [written["effect"], *written["interval"]], atol=6e-5)
     assert lines[-2] == "keep: the lower end is not above the least effect that counts, 0.9000"
@@ -81,7 +82,8 @@ def test_retune_is_exit_code_3(place):
     only = (place / "bad.toml").read_text().replace("choice = [1e-4, 0.02]", "choice = [1e-4]")
     (place / "only.toml").write_text(only)
     assert jbn("sweep", "only.toml", "--out", "only", cwd=place).returncode == 0
-    widen(place / "only" / "sweep.sqlite")
+    # the space of a run with one more option: what a person might add to it
+    altered(place / "only", space={"learning_rate": {"choice": [1e-4, 0.02]}})
     done = jbn("retest", "only", "--data", "new.npz", "--seed", 3, "--seeds", 4, "--out", "tuned", cwd=place)
     assert done.returncode == 3, done.stdout + done.stderr
     assert "retune: the lower end is above the least effect that counts, 0.0100" in done.stdout
@@ -90,15 +92,11 @@ def test_retune_is_exit_code_3(place):
     assert written["challenger"]["learning_rate"] == 0.02
 
 
-def widen(path):
-    """The space of a run with one more option: what a person might add to it."""
-    import contextlib
-    import sqlite3
-
-    with contextlib.closing(sqlite3.connect(path)) as database, database:
-        space = json.loads(database.execute("SELECT value FROM settings WHERE name = 'space'").fetchone()[0])
-        space["learning_rate"] = {"choice": [1e-4, 0.02]}
-        database.execute("UPDATE settings SET value = ? WHERE name = 'space'", (json.dumps(space),))
+def altered(folder, **changes):
+    """Settings of a run with other entries."""
+    before = store.read(folder).settings
+    with store.reopen(folder, segments=before["segments"]) as own:
+        own.write_settings(**{name: before[name] | entries for name, entries in changes.items()})
 
 
 WRONG = {
@@ -194,24 +192,12 @@ def test_where_everything_diverges_the_exit_code_is_1(place):
     text = SPEC.replace("[space]", "[space]\ninitial_scale = {choice = [1.0, 1e38]}\nbatch_norm = 'none'")
     (place / "scale.toml").write_text(text.replace("layers = 1", "layers = 2"))
     assert jbn("sweep", "scale.toml", "--configs", 8, "--out", "scale", cwd=place).returncode == 0
-    huge(place / "scale" / "sweep.sqlite")
+    # as if space and winner had a scale at which all diverge
+    altered(place / "scale", space={"initial_scale": 1e38}, winner={"initial_scale": 1e38})
     done = jbn("retest", "scale", "--data", "new.npz", "--out", "lost", cwd=place)
     assert done.returncode == 1, done.stdout + done.stderr
     assert "everything diverged on the new data: there is no verdict" in done.stdout
     assert json.loads((place / "lost" / "retest.json").read_text())["verdict"] is None
-
-
-def huge(path):
-    """The run as one whose space and winner have a scale at which all diverge."""
-    import contextlib
-    import sqlite3
-
-    with contextlib.closing(sqlite3.connect(path)) as database, database:
-        for name in ("space", "winner"):
-            query = "SELECT value FROM settings WHERE name = ?"
-            value = json.loads(database.execute(query, (name,)).fetchone()[0])
-            value["initial_scale"] = 1e38
-            database.execute("UPDATE settings SET value = ? WHERE name = ?", (json.dumps(value), name))
 
 
 def test_help_explains_the_exit_codes(place):

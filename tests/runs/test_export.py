@@ -281,6 +281,7 @@ def test_tables_that_do_not_belong_together_are_damage(recorded, tmp_path, to, s
     folder = recorded(rows=4)
     with closing(sqlite3.connect(folder / "sweep.sqlite")) as connection, connection:
         connection.execute(sql)
+        connection.execute("DROP TABLE seals")  # as in an older format
     with pytest.raises(
         jbn.InputError, match=r"the run's database is damaged .*; copy the run's folder again"
     ):
@@ -306,3 +307,23 @@ def test_an_export_that_is_interrupted_leaves_nothing(recorded, tmp_path, monkey
     with pytest.raises(KeyboardInterrupt):
         export_run(folder, tmp_path / "run.jsonl", to="jsonl")
     assert os.listdir(tmp_path) == ["run"]
+
+
+def test_of_a_damaged_run_what_is_whole_is_written(recorded, tmp_path):
+    folder = recorded()
+    whole = store.read(folder)
+    with closing(sqlite3.connect(folder / "sweep.sqlite", isolation_level=None)) as connection:
+        connection.execute("UPDATE configurations SET rate = 0.5 WHERE config_id = 3")
+        connection.execute("UPDATE curves SET steps = 9 WHERE config_id = 2 AND segment = 1 AND seed = 0")
+        connection.execute("UPDATE settings SET value = '1' WHERE name = 'seeds'")
+    with pytest.raises(jbn.InputError, match=r"is damaged .* or read what is intact: `jbn export --intact`"):
+        export_run(folder, tmp_path / "refused.jsonl", to="jsonl")
+    left_out = export_run(folder, tmp_path / "whole.jsonl", to="jsonl", intact=True)
+    assert [words.split(" was altered")[0] for words in left_out] == [
+        "the setting 'seeds'",
+        "configuration 3",
+        "segment 1 of configuration 2, seed 0",
+    ]
+    written = {own["config_id"]: own for own in parsed(tmp_path / "whole.jsonl")}
+    assert set(written) == set(whole.configurations.config_id) - {3}
+    assert export_run(recorded("other"), tmp_path / "all.jsonl", to="jsonl", intact=True) == ()

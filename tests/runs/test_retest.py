@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -338,23 +339,17 @@ def test_weights_of_another_network_are_told_by_their_shapes(folder, later):
     wider = jbn.Task(model=jbn.mlp(layers=1, hidden_units=9), data=later.data)
     with store.create(folder.parent / "old format", settings={}, configs={"a": np.ones(1)}, seeds=1):
         pass
-    import shutil
-    import sqlite3
-
     copied = folder.parent / "copied"
     shutil.copytree(folder, copied)
-    database = sqlite3.connect(copied / "sweep.sqlite")
-    settings = json.loads(database.execute("SELECT value FROM settings WHERE name = 'task'").fetchone()[0])
-    for name in ("features", "classes", "class_names"):
-        del settings[name]  # as runs before had it
-    with database:
-        winner = json.loads(
-            database.execute("SELECT value FROM settings WHERE name = 'winner'").fetchone()[0]
-        )
-        del winner["hidden_units"]
-        for name, value in {"task": settings, "winner": winner}.items():
-            database.execute("UPDATE settings SET value = ? WHERE name = ?", (json.dumps(value), name))
-    database.close()
+    before = store.read(copied).settings
+    about = {
+        name: value
+        for name, value in before["task"].items()
+        if name not in ("features", "classes", "class_names")
+    }  # as runs before had it
+    winner = {name: value for name, value in before["winner"].items() if name != "hidden_units"}
+    with store.reopen(copied, segments=before["segments"]) as own:
+        own.write_settings(task=about, winner=winner)
     message = r"other classes or another model: params/layer_1/.* of shape .* in the run, .*9.* now"
     with pytest.raises(jbn.InputError, match=message):
         jbn.retest(copied, wider, key=KEY)

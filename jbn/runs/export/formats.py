@@ -1,6 +1,7 @@
 """The formats of an export: what writes each, what it needs, and where it may go."""
 
 import contextlib
+import dataclasses
 import importlib
 import os
 import shutil
@@ -45,7 +46,9 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
 )
 
 
-def export_run(folder: str | os.PathLike[str], path: str | os.PathLike[str], *, to: str = "csv") -> None:
+def export_run(
+    folder: str | os.PathLike[str], path: str | os.PathLike[str], *, to: str = "csv", intact: bool = False
+) -> tuple[str, ...]:
     """Writes a run for another tool; one that still runs, or was interrupted, as far as it is.
 
     - "csv", "parquet": the table, one row per configuration, best first; see `export_table`.
@@ -59,6 +62,10 @@ def export_run(folder: str | os.PathLike[str], path: str | os.PathLike[str], *, 
         folder: of the run, or of a search in rounds.
         path: the file or folder to write. What is there already is refused; only a CSV file is replaced.
         to: the format.
+        intact: leave out what of a damaged run was altered or cannot be read.
+
+    Returns:
+        What was left out, a sentence each.
 
     Raises:
         InputError: no run in the folder or a damaged one, an unknown format, a library that is not installed, a path
@@ -71,10 +78,22 @@ def export_run(folder: str | os.PathLike[str], path: str | os.PathLike[str], *, 
         _check_installed(to, library, own.extra)
     if not own.replaces:
         _check_free(target)
-    run, name = store.read(folder), Path(folder).resolve().name
+    run, name = store.read(folder, intact=intact), Path(folder).resolve().name
+    if intact:
+        run = _fitting(run)
     check(run)
     with _os_errors(target), contextlib.nullcontext(target) if own.replaces else _complete(target) as place:
         own.write(run, place, name)
+    return run.damage
+
+
+def _fitting(run: store.Record) -> store.Record:
+    """What is left of a damaged run: no curves of configurations that are lost, and the number of seeds."""
+    there = run.curves[run.curves["config_id"].isin(run.configurations["config_id"])]
+    seeds = int(there["seed"].max()) + 1 if len(there) else 1
+    return dataclasses.replace(
+        run, curves=there.reset_index(drop=True), settings={"seeds": seeds, **run.settings}
+    )
 
 
 def export_table(folder: str | os.PathLike[str], path: str | os.PathLike[str], *, to: str = "csv") -> None:
