@@ -16,7 +16,7 @@ from jbn.errors import InputError
 SPEC = """
 configs = {configs}
 rounds = {rounds}
-epochs = 3
+epochs = 40
 policy = "median_stopping"
 [space]
 learning_rate = {{log_uniform = [1e-3, 1e-1]}}
@@ -64,11 +64,11 @@ def test_it_says_how_to_go_on_and_goes_on(runs, capsys):
             {"seed": 3},
             "a run goes on as it began: leave out --seed; --resume takes --epochs, --configs, --ro",
         ),
-        ({"epochs": 9, "configs": 9}, "give one of .* at a time"),
+        ({"epochs": 50, "configs": 9}, "give one of .* at a time"),
         ({"configs": 2}, "has 2 configurations: give more"),
         ({"policy": "halving"}, "leave out --policy"),
-        ({"epochs": 1}, "epochs must be at least 3, which the run in"),
-        ({}, "has ended after its 3 epochs; give more to go on"),
+        ({"epochs": 1}, "epochs must be at least 40, which the run in"),
+        ({}, "has ended after its 40 epochs; give more to go on"),
     ],
 )
 def test_what_does_not_go_with_it(tmp_path, options, message):
@@ -94,8 +94,8 @@ def test_more_configurations_are_those_of_a_larger_search(tmp_path, capsys):
     first = both.curves[both.curves.segment == 0].reset_index(drop=True)
     assert first.equals(large.curves[large.curves.segment == 0].reset_index(drop=True))
     with pytest.raises(InputError, match=r"more epochs are for a single sweep, but .* has several rounds"):
-        again(tmp_path / "run", None, {"epochs": 9}, Console(), HOW)
-    with pytest.raises(InputError, match="has ended after its 3 epochs"):
+        again(tmp_path / "run", None, {"epochs": 50}, Console(), HOW)
+    with pytest.raises(InputError, match="has ended after its 40 epochs"):
         again(tmp_path / "run", None, {}, Console(), HOW)
 
 

@@ -120,13 +120,11 @@ def test_the_best_of_several_seeds_has_a_band_of_one_standard_error(tmp_path, fi
     assert not any(isinstance(found, PolyCollection) for found in figure.axes[0].collections)
     ids = np.arange(2)
     with create(tmp_path, settings={}, configs={"beta1": np.array([0.8, 0.9])}, seeds=2) as store:
-        for seed, shift in enumerate((-0.125, 0.125)):
-            for segment, mean in enumerate((0.5, 0.75, 0.9375)):
-                accuracy = np.array([0.25, np.minimum(mean + shift, 1.0)])
-                rows = SegmentRows(
-                    ids, 0 * ids + seed, ids, accuracy, {"accuracy": accuracy, "loss": 1 - accuracy}
-                )
-                store.write_segment(segment, rows)
+        for segment, mean in enumerate((0.5, 0.75, 0.9375)):
+            accuracy = np.array([0.25, mean - 0.125, 0.25, np.minimum(mean + 0.125, 1.0)])
+            both, seed = np.tile(ids, 2), np.repeat(ids, 2)
+            values = {"accuracy": accuracy, "loss": 1 - accuracy}
+            store.write_segment(segment, SegmentRows(both, seed, both, accuracy, values))
     drawn = _figure(read(tmp_path))
     (band,) = (found for found in drawn.axes[0].collections if isinstance(found, PolyCollection))
     corners = {tuple(corner) for corner in band.get_paths()[0].vertices}

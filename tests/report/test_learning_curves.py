@@ -46,7 +46,7 @@ def test_a_large_sweep(tmp_path):
     sweep(folder, curves, ["done"] * 256, learning_rate=rates)
     path, before = tmp_path / "new" / "curves.png", (folder / "sweep.sqlite").read_bytes()
     draw_alone(folder, path)
-    assert [found.name for found in folder.iterdir()] == ["sweep.sqlite"]
+    assert sorted(found.name for found in folder.iterdir()) == [".lock", "sweep.sqlite"]
     assert (folder / "sweep.sqlite").read_bytes() == before
     with Image.open(path) as image:
         assert image.format == "PNG"

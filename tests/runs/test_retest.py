@@ -321,7 +321,7 @@ WRONG = {
 @pytest.mark.parametrize("recorded", [True, False])
 def test_what_cannot_be_retested(run, folder, tmp_path, case, recorded):
     changes, options, message = WRONG[case]
-    before = {path: path.read_bytes() for path in folder.iterdir()}
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     with pytest.raises(jbn.InputError, match=message) as error:
         jbn.retest(
             folder if recorded else run,
@@ -332,7 +332,7 @@ def test_what_cannot_be_retested(run, folder, tmp_path, case, recorded):
         )
     assert "\n" not in str(error.value)
     assert not (tmp_path / "out").exists()
-    assert {path: path.read_bytes() for path in folder.iterdir()} == before
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
 
 
 def test_weights_of_another_network_are_told_by_their_shapes(folder, later):
