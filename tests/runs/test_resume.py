@@ -308,7 +308,8 @@ def test_more_configurations_are_read_as_one_run(plain, tmp_path):
 def test_data_from_a_single_iterator_cannot_be_read_again(tmp_path):
     x, y = TASK.data.train.x, TASK.data.train.y
     parts = {"x_validation": x[:50], "y_validation": y[:50], "x_test": x[:50], "y_test": y[:50]}
-    data = jbn.data.stream(iter([(x, y)] * 9), rows=len(y), classes=10, **parts)
+    with pytest.warns(UserWarning, match="cannot be read again: a run on it cannot resume"):
+        data = jbn.data.stream(iter([(x, y)] * 9), rows=len(y), classes=10, **parts)
     task = jbn.Task(model=jbn.mlp(layers=1, hidden_units=8), data=data)
     jbn.sweep(task, {"learning_rate": [0.01]}, epochs=1, key=KEY, out=tmp_path / "run")
     with pytest.raises(
