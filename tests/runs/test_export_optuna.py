@@ -38,11 +38,29 @@ DISTRIBUTIONS = {
 }
 
 
+_DATABASES = []
+
+
+@pytest.fixture(autouse=True)
+def _closed():
+    """Optuna itself never closes a database."""
+    yield
+    while _DATABASES:
+        storage = _DATABASES.pop()
+        storage.remove_session()
+        storage.engine.dispose()
+
+
+def database(path):
+    _DATABASES.append(optuna.storages.RDBStorage(f"sqlite:///{path}"))
+    return _DATABASES[-1]
+
+
 def opened(path):
     if path.suffix == ".log":
         storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(path)))
     else:
-        storage = f"sqlite:///{path}"
+        storage = database(path)
     return optuna.load_study(study_name=None, storage=storage)
 
 
@@ -157,7 +175,7 @@ def test_infinite_and_missing_numbers_are_written_as_optuna_writes_them(tmp_path
         "ours.db": lambda study, path: sqlite.add_trials(path, [trial, trial]),
         "theirs.db": lambda study, path: study.add_trials([trial, trial]),
     }.items():
-        study = optuna.create_study(storage=f"sqlite:///{tmp_path / name}")
+        study = optuna.create_study(storage=database(tmp_path / name))
         write(study, tmp_path / name)
         found.append([repr(vars(own)) for own in opened(tmp_path / name).trials])
     assert found[0] == found[1]
