@@ -41,11 +41,17 @@ def arithmetic(task: Task, structure: Structure) -> Arithmetic:
     The network is traced once for all widths: a kernel is used as often for each of its entries whatever its width.
     """
     structure = structure.without("batch_size")._replace(padded=())
-    usual = {n: v for n, v in task.defaults().items() if task.hyperparameters[n].kind == "padded"}
-    problem, row = task.with_optimizer(structure.optimizer).problem, _row(task)
-    own = _kernels(problem, row, structure)
-    base = _kernels(problem, row, structure.sized(usual))
-    products, multiply_adds, activations = _products(problem, row, structure.sized(usual))
+    usual = tuple((n, v) for n, v in task.defaults().items() if task.hyperparameters[n].kind == "padded")
+    return _arithmetic(task.with_optimizer(structure.optimizer).problem, _row(task), structure, usual)
+
+
+@functools.lru_cache(maxsize=4096)
+def _arithmetic(
+    problem: Problem, row: jax.ShapeDtypeStruct, structure: Structure, usual: tuple[tuple[str, Any], ...]
+) -> Arithmetic:
+    of_usual_size = structure.sized(dict(usual))
+    own, base = _kernels(problem, row, structure), _kernels(problem, row, of_usual_size)
+    products, multiply_adds, activations = _products(problem, row, of_usual_size)
     return Arithmetic(
         products=products,
         multiply_adds=multiply_adds * own.entries / base.entries,
@@ -70,7 +76,6 @@ class _Kernels(NamedTuple):
     state_bytes: int
 
 
-@functools.lru_cache(maxsize=4096)
 def _kernels(problem: Problem, row: jax.ShapeDtypeStruct, structure: Structure) -> _Kernels:
     member = _member(problem, row, structure)
     parameters = jax.tree.leaves(member.params)
@@ -100,6 +105,7 @@ def _row(task: Task) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(x.shape[1:], x.dtype)
 
 
+@functools.lru_cache(maxsize=1024)
 def _member(problem: Problem, row: jax.ShapeDtypeStruct, structure: Structure) -> Member:
     def init() -> Member:
         rows = Rows(jnp.zeros((1, *row.shape), row.dtype), jnp.zeros(1, jnp.int32))

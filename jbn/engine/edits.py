@@ -1,23 +1,15 @@
 """Changes of a population between segments: who copies whom, and which numbers are set."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
 from jaxtyping import Float, Int, PyTree
 
-from jbn.engine.layout import Chunk, Part
+from jbn.engine.layout import Chunk, Part, Place
 from jbn.task.hyper import numbers
 from jbn.task.task import Task
-
-
-class Place(NamedTuple):
-    """Where a member's state is."""
-
-    chunk: Chunk
-    part: int
-    slot: int
 
 
 def place_of(chunks: Sequence[Chunk], member: int) -> Place:
@@ -67,7 +59,7 @@ def set_numbers(
 def _with_numbers(task: Task, part: Part, values: Mapping[str, np.ndarray], device: Any) -> Part:
     known, traced = task.with_optimizer(part.structure.optimizer).hyperparameters, dict(part.traced)
     for name, own in values.items():
-        at = np.flatnonzero(~np.isnan(own[part.members]))
+        at = part.live(~np.isnan(own))
         if len(at):
             new = numbers({name: known[name]}, {name: own[part.members[at]]})[name]
             changed = jax.tree.map(lambda old, value, at=at: _put(old, at, value), traced[name], new)

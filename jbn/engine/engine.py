@@ -156,7 +156,7 @@ class Engine:
             self._schedule.stop()
 
     def _balance(self, alive: np.ndarray, segments: int) -> None:
-        """Spreads members over workers where some have been stopped, and there is room for more chunks."""
+        """Moves members where some have been stopped, so that workers do the rest in few calls, if there is room."""
         if alive.all() or any(chunk.populations is None for chunk in self._chunks) or not self._has_room():
             return
         devices, own = self._workers.devices, rates(self._workers.platform)
@@ -217,16 +217,12 @@ class Engine:
             if outcome.error is not None:
                 self._start_again(schedule, reached, outcome.turn, outcome.error)
                 continue
-            self._enter(found.setdefault(outcome.segment, self._nothing()), outcome)
+            if outcome.segment not in found:
+                found[outcome.segment] = self._nothing()
+            _enter(found[outcome.segment], outcome)
             reached[outcome.turn] = outcome.segment + 1
             if outcome.last:
                 del reached[outcome.turn]
-
-    def _enter(self, whole: Segment, outcome: Outcome) -> None:
-        """Enters what a chunk's members did."""
-        for part, slots, own in zip(outcome.turn.chunk.parts, outcome.live, outcome.results, strict=True):
-            members = part.members[slots]
-            jax.tree.map(lambda target, values, at=members: target.__setitem__(at, values), whole, own)
 
     def _nothing(self) -> Segment:
         """A segment in which no member took part."""
@@ -327,9 +323,19 @@ class Engine:
 
 def _turns(chunks: Sequence[Chunk], alive: np.ndarray, segment: int, block: int = 0) -> list[Turn]:
     """One for each chunk with live members."""
-    live = [[np.flatnonzero(alive[part.members]) for part in chunk.parts] for chunk in chunks]
+    live = [[part.live(alive) for part in chunk.parts] for chunk in chunks]
     both = zip(chunks, live, strict=True)
     return [Turn(chunk, own, segment, block) for chunk, own in both if any(map(len, own))]
+
+
+def _enter(whole: Segment, outcome: Outcome) -> None:
+    """Enters what a chunk's members did."""
+    for part, slots, own in zip(outcome.turn.chunk.parts, outcome.live, outcome.results, strict=True):
+        members = part.members[slots]
+        whole.steps[members] = own.steps
+        whole.metrics.train_loss[members] = own.metrics.train_loss
+        for name, values in own.metrics.validation.items():
+            whole.metrics.validation[name][members] = values
 
 
 def _counts(turn: Turn) -> tuple[tuple[Structure, int], ...]:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -22,13 +22,17 @@ class Part(NamedTuple):
 
     Args:
         structure: what their program is built for.
-        members: which members, one a slot; slots beyond are empty.
+        members: which members, one a slot, -1 where one has moved to another chunk; slots beyond are empty.
         traced: their numbers, `[slots]` each, on the chunk's device.
     """
 
     structure: Structure
     members: np.ndarray
     traced: Traced
+
+    def live(self, alive: np.ndarray) -> np.ndarray:
+        """Slots of members that take part."""
+        return np.flatnonzero(alive[self.members] & (self.members >= 0))
 
 
 class Programs(NamedTuple):
@@ -71,6 +75,14 @@ class Chunk:
         return self.programs is not None and all(
             program.compiled for program in self.programs if program is not None
         )
+
+
+class Place(NamedTuple):
+    """Where a member's state is."""
+
+    chunk: Chunk
+    part: int
+    slot: int
 
 
 def lay_out(
@@ -116,42 +128,85 @@ def lay_out(
 
 def halves(chunk: Chunk, device: Any) -> list[Chunk]:
     """The chunk as two of half its capacity, with what state there is."""
-    middles = [-(-len(part.members) // 2) for part in chunk.parts]
-    first = [np.arange(middle) for middle in middles]
-    second = [np.arange(m, len(part.members)) for m, part in zip(middles, chunk.parts, strict=True)]
-    return divided(chunk, (first, second), device, slots=-(-chunk.slots // 2))
+    places: tuple[list[Place], list[Place]] = ([], [])
+    for number, part in enumerate(chunk.parts):
+        there = np.flatnonzero(part.members >= 0).tolist()
+        for half, own in enumerate((there[: -(-len(there) // 2)], there[-(-len(there) // 2) :])):
+            places[half].extend(Place(chunk, number, slot) for slot in own)
+    slots = -(-chunk.slots // 2)
+    return [gathered(own, device, slots=slots) for own in places if own]
 
 
-def divided(chunk: Chunk, shares: Sequence[Sequence[np.ndarray]], device: Any, *, slots: int) -> list[Chunk]:
-    """Chunks that have a chunk's members between them, with what state there is.
+def gathered(places: Sequence[Place], device: Any, *, slots: int | None = None) -> Chunk:
+    """A chunk of members that are in chunks of the same programs, with what state they have.
 
     Args:
-        chunk: the one.
-        shares: for each of the new ones, the old slots of its members, part by part.
-        device: where it is.
-        slots: the new capacity; with the old one, programs stay.
+        places: where they are, at least one.
+        device: where they are going to be.
+        slots: the new capacity; with the old one, the default, programs stay.
     """
-    programs = chunk.programs if slots == chunk.slots else None
+    like = places[0].chunk
+    capacity = like.slots if slots is None else slots
+    sources = [_sources(places, number) for number in range(len(like.parts))]
 
-    def share(own: Sequence[np.ndarray]) -> Chunk:
-        places = [_filled(at, slots) for at in own]
-
-        def picked(trees: Sequence[Any]) -> tuple[Any, ...]:
-            return tuple(
-                jax.tree.map(lambda a, at=at: np.asarray(a)[at], tree)
-                for tree, at in zip(trees, places, strict=True)
+    def picked(trees: Callable[[Chunk], Sequence[Any]]) -> tuple[Any, ...]:
+        return tuple(
+            jax.tree.map(
+                functools.partial(_filled_from, own, capacity),
+                trees(like)[number],
+                *(trees(source.chunk)[number] for source in own),
             )
-
-        traced = jax.device_put(picked([part.traced for part in chunk.parts]), device)
-        parts = tuple(
-            Part(part.structure, part.members[at], numbers)
-            for part, at, numbers in zip(chunk.parts, own, traced, strict=True)
+            for number, own in enumerate(sources)
         )
-        state = None if chunk.populations is None else picked(chunk.populations)
-        losses = picked(chunk.losses) if chunk.losses else ()
-        return Chunk(parts, chunk.seed, chunk.device, slots, state, programs, losses)
 
-    return [share(own) for own in shares]
+    traced = jax.device_put(picked(lambda chunk: [part.traced for part in chunk.parts]), device)
+    parts = tuple(
+        Part(part.structure, _filled_from(own, None, part.members, *_members(own, number)), numbers)
+        for number, (part, own, numbers) in enumerate(zip(like.parts, sources, traced, strict=True))
+    )
+    state = None if like.populations is None else picked(lambda chunk: chunk.populations or ())
+    losses = picked(lambda chunk: chunk.losses) if like.losses else ()
+    programs = like.programs if slots is None else None
+    return Chunk(parts, like.seed, like.device, capacity, state, programs, losses)
+
+
+class _Source(NamedTuple):
+    """Which slots of a part of a chunk come into which of the same part of another."""
+
+    chunk: Chunk
+    slots: list[int]
+    into: list[int]
+
+
+def _sources(places: Sequence[Place], number: int) -> list[_Source]:
+    found: dict[Chunk, _Source] = {}
+    for row, place in enumerate(place for place in places if place.part == number):
+        own = found.setdefault(place.chunk, _Source(place.chunk, [], []))
+        own.slots.append(place.slot)
+        own.into.append(row)
+    return list(found.values())
+
+
+def _members(sources: Sequence[_Source], number: int) -> Iterator[np.ndarray]:
+    return (source.chunk.parts[number].members for source in sources)
+
+
+def _filled_from(sources: Sequence[_Source], capacity: int | None, like: Any, *values: Any) -> np.ndarray:
+    """An array with what comes from each source; slots that nobody fills are zero, which costs no memory yet."""
+    count = sum(len(source.slots) for source in sources) if capacity is None else capacity
+    new = np.zeros((count, *like.shape[1:]), like.dtype)
+    for source, own in zip(sources, values, strict=True):
+        new[source.into] = np.asarray(own)[source.slots]
+    return new
+
+
+def vacated(places: Sequence[Place]) -> None:
+    """Takes members from the chunks that they are in: they have moved to others."""
+    for chunk, number, slot in places:
+        part = chunk.parts[number]
+        members = part.members.copy()
+        members[slot] = -1
+        chunk.parts = (*chunk.parts[:number], part._replace(members=members), *chunk.parts[number + 1 :])
 
 
 def _filled(slots: np.ndarray, capacity: int) -> np.ndarray:

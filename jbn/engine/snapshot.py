@@ -24,9 +24,11 @@ def snapshot(chunks: Iterable[Chunk]) -> Iterator[dict[str, np.ndarray]]:
         if chunk.populations is None:
             continue
         for part, population in zip(chunk.parts, chunk.populations, strict=True):
-            if count := len(part.members):
-                yield {f"{number}.{_MEMBERS}": part.members} | {
-                    f"{number}.{place}.{_path(path)}": _plain(leaf)[:count]
+            there = np.flatnonzero(part.members >= 0)
+            if len(there):
+                own = slice(len(there)) if there[-1] < len(there) else there  # a slice copies nothing
+                yield {f"{number}.{_MEMBERS}": part.members[there]} | {
+                    f"{number}.{place}.{_path(path)}": _plain(leaf)[own]
                     for place, (path, leaf) in enumerate(jax.tree_util.tree_leaves_with_path(population))
                 }
                 number += 1

@@ -29,14 +29,15 @@ def price():
     """Time of a run with halving, over what its members' steps take."""
     task = jbn.Task(model=jbn.mlp(), data=jbn.data.digits())
     configs = jbn.search.random(jbn.search.defaults(all=True), CONFIGS, key=0)
-    each, cores = seconds_each(task, configs)
 
     def run():
         return jbn.sweep(task, configs, epochs=EPOCHS, key=jax.random.key(1), policy=jbn.halving())
 
-    run()  # compiles
+    seconds_each(task, configs)  # compiles
+    run()
     rows = []
-    for _ in range(ROUNDS):
+    for _ in range(ROUNDS):  # one after the other, since a machine is not always equally fast
+        each, cores = seconds_each(task, configs)
         result = run()
         epochs = (~np.isnan(result.history.train_loss)).sum(axis=0)
         steps = float((epochs * each).sum()) / cores
@@ -60,8 +61,7 @@ def seconds_each(task, configs):
         # of one cohort so many that all workers are busy to the end
         rows = np.resize(cohort.rows, 16 * workers.count)
         own = Configs({name: values[rows] for name, values in configs.items()}, space=configs.space)
-        for _ in range(2):  # the first one compiles
-            result = jbn.sweep(task, own, epochs=4, key=jax.random.key(1), max_programs=None)
+        result = jbn.sweep(task, own, epochs=4, key=jax.random.key(1), max_programs=None)
         took_part = (~np.isnan(result.history.train_loss)).sum()
         each[cohort.rows] = result.run_seconds / took_part
     return each, workers.count

@@ -1,4 +1,6 @@
-"""Whether the members that are left keep all workers busy."""
+"""Whether the members that are left keep all workers busy, in few calls."""
+
+import dataclasses
 
 import jax
 import numpy as np
@@ -54,12 +56,10 @@ def test_the_rest_of_one_chunk_is_spread_and_trains_as_before(workers):
     programs = own.timings.programs
     own._balance(alive, 1)
     assert len(own._chunks) > before
-    assert sorted(member for chunk in own._chunks for part in chunk.parts for member in part.members) == list(
-        range(40)
-    )
+    assert placed(own._chunks) == list(range(40))
     for member, state in states.items():
         jax.tree.map(np.testing.assert_array_equal, own.member(member), state)
-    live = [sum(alive[part.members].sum() for part in chunk.parts) for chunk in own._chunks]
+    live = [sum(len(part.live(alive)) for part in chunk.parts) for chunk in own._chunks]
     assert max(live) <= alive.sum() / 4  # of a worker's half, no more than a quarter is one call, here 7 or 8
     found = [list(each.segments(1, 3, alive)) for each in (own, one)]
     np.testing.assert_array_equal(numbers(found[0]), numbers(found[1]))
@@ -99,16 +99,23 @@ def chunk(first, narrow, wide, *, device=0):
 
 
 def loads(chunks, alive):
-    return [sum(alive[part.members].sum() * COSTS(part.structure) for part in one.parts) for one in chunks]
+    """What there is to do in chunks that have something to do."""
+    found = [sum(len(part.live(alive)) * COSTS(part.structure) for part in one.parts) for one in chunks]
+    return [own for own in found if own]
+
+
+def placed(chunks):
+    """All members, wherever they are."""
+    return sorted(member for one in chunks for part in one.parts for member in part.members if member >= 0)
 
 
 @pytest.mark.parametrize(
     ("segments", "workers", "expected"),
     [
-        (20, 2, [6, 6, 1]),  # by hand: 13 to do, 6.5 each, 12 of them in one chunk
-        (5, 2, [3, 3, 3, 3, 1]),  # 3.25 each
+        (20, 2, [5, 4, 4]),  # by hand: 13 to do, 6.5 each; two calls would have 7 and 6
+        (5, 2, [3, 3, 3, 2, 2]),  # 3.25 each
         (1, 2, [3, 3, *[1] * 7]),  # 1.6 each: every member apart, of which the wide ones take 3
-        (20, 1, [12, 1]),
+        (20, 1, [12, 1]),  # only one is sparse
     ],
 )
 def test_no_chunk_has_more_than_a_workers_share(segments, workers, expected):
@@ -116,18 +123,24 @@ def test_no_chunk_has_more_than_a_workers_share(segments, workers, expected):
     alive[9:] = False
     found = balanced(chunks, alive, COSTS, segments=segments, workers=workers, devices=jax.devices()[:1])
     assert sorted(loads(found, alive)) == sorted(expected)
-    assert sorted(m for one in found for part in one.parts for m in part.members) == list(range(16))
+    assert placed(found) == list(range(16))
+
+
+@pytest.mark.parametrize(("left", "expected"), [(8, [8, 2]), (9, [5, 4, 2])])
+def test_the_rest_of_sparse_chunks_comes_together(left, expected):
+    """So many members of four chunks are in as few as have slots for them; those of another seed stay apart."""
+    chunks = [chunk(8 * place, 8, 0) for place in range(4)]
+    chunks.append(dataclasses.replace(chunk(32, 8, 0), seed=1))
+    alive = np.arange(40) % 4 == 0
+    alive[1] = left > 8
+    found = balanced(chunks, alive, COSTS, segments=20, workers=1, devices=jax.devices()[:1])
+    assert loads(found, alive) == expected
+    assert placed(found) == list(range(40))
 
 
 def test_devices_keep_their_members():
     device = jax.devices()[0]
     chunks = [chunk(0, 8, 0, device=0), chunk(8, 2, 0, device=1)]
     found = balanced(chunks, np.ones(10, bool), COSTS, segments=20, workers=2, devices=[device, device])
-    assert sorted(
-        (one.device, load) for one, load in zip(found, loads(found, np.ones(10, bool)), strict=True)
-    ) == [
-        (0, 4),
-        (0, 4),
-        (1, 1),
-        (1, 1),
-    ]
+    here = [[one for one in found if one.device == place] for place in range(2)]
+    assert [loads(own, np.ones(10, bool)) for own in here] == [[4, 4], [1, 1]]
