@@ -41,6 +41,7 @@ def test_importing_loads_no_heavy_library_but_jax_and_optax():
         assert f"'{name}'" not in shown
 
 
+@pytest.mark.alone
 def test_importing_takes_no_longer_than_jax():
     """The fastest of three each, in turn: what jbn adds is less than what jax takes."""
     clock = "import time; start = time.perf_counter(); {}; print(time.perf_counter() - start)"

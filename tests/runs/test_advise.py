@@ -287,6 +287,7 @@ print(jbn.sweep(task, configs, epochs=20, folds=2, key=jax.random.key(1)).second
 """
 
 
+@pytest.mark.alone
 def test_live_a_prediction_comes_true_and_nothing_is_written(tmp_path, monkeypatch):
     """Within a factor of 2: the machine is shared. The benchmark `advise` shows how near it is."""
     monkeypatch.chdir(tmp_path)

@@ -106,6 +106,7 @@ def test_discrete_marginals(name):
     assert stats.chisquare(counts).pvalue > 0.01
 
 
+@pytest.mark.alone
 def test_a_million_samples_of_eight_dimensions_take_under_a_second():
     space = search.defaults(all=True)
     start = time.process_time()
