@@ -1,5 +1,6 @@
 """Settings of the whole test run: strict arrays, checked annotations, compiled programs kept between runs."""
 
+import gc
 import os
 import tempfile
 from pathlib import Path
@@ -31,3 +32,10 @@ def _programs_of_one_module_at_a_time():
     yield
     forget()
     jax.clear_caches()
+
+
+def pytest_collection_finish(session):
+    """What is there by now stays: no need to look through it for garbage again and again."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 50)
