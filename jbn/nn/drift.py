@@ -1,8 +1,8 @@
 """How far the statistics of a network's inputs and hidden layers are from those it was trained with."""
 
-from collections.abc import Iterator
-from functools import reduce
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator
+from functools import partial, reduce
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -104,13 +104,10 @@ def hidden_drift(
     if model.observe is None or not stats:
         return ()
     params, stats = jax.tree.map(jnp.asarray, (params, stats))
-    parts = [
-        model.observe(params, stats, rows, key=jax.random.fold_in(key, place), hyper=hyper)
-        for place, rows in enumerate(_parts(x))
-    ]
+    names, moments = _observed(partial(model.observe, params, stats, hyper=hyper), x, key)
     return tuple(
-        layer_drift(name, stats[name].mean, np.sqrt(stats[name].var), *_population(parts, name))
-        for name in parts[0]
+        layer_drift(name, stats[name].mean, np.sqrt(stats[name].var), own.mean, np.sqrt(own.variance()))
+        for name, own in zip(names, moments, strict=True)
     )
 
 
@@ -119,10 +116,26 @@ def _parts(x: Array) -> Iterator[Array]:
         yield x[start : start + _ROWS]
 
 
-def _population(parts: list[dict[str, Any]], name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and deviation of all values of all parts together."""
-    whole = reduce(Moments.merge, [part[name] for part in parts])
-    return np.asarray(whole.mean), np.sqrt(np.asarray(whole.variance()))
+def _observed(
+    observe: Callable[..., dict[str, Moments]], x: Array, key: PRNGKeyArray
+) -> tuple[list[str], list[Moments]]:
+    """The layers, in their order, and the moments of each over all rows."""
+    names: list[str] = []
+
+    @jax.jit
+    def part(rows: Array, key: PRNGKeyArray) -> list[Moments]:
+        found = observe(rows, key=key)
+        names[:] = found  # a dict would come out of a compiled function in alphabetical order
+        return list(found.values())
+
+    parts = (part(rows, jax.random.fold_in(key, place)) for place, rows in enumerate(_parts(x)))
+    return names, reduce(_merged, parts)
+
+
+@jax.jit
+def _merged(one: list[Moments], other: list[Moments]) -> list[Moments]:
+    """Moments of all values of both parts together, layer by layer."""
+    return [own.merge(another) for own, another in zip(one, other, strict=True)]
 
 
 def _deviation(normalizer: Normalizer) -> np.ndarray:

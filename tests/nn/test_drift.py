@@ -47,9 +47,14 @@ def test_features_that_did_not_vary_or_do_not_any_more():
 
 def trained_once(model, hyper, x, key):
     """Parameters, and statistics that are those of this batch."""
-    params, stats = model.init(KEY, hyper, jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype))
-    _, stats = model.train(params, stats, x, key=key, hyper=hyper)
-    return params, stats
+    spec = jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype)
+
+    @jax.jit
+    def run(x, key):
+        params, stats = model.init(KEY, hyper, spec)
+        return params, model.train(params, stats, x, key=key, hyper=hyper)[1]
+
+    return run(x, key)
 
 
 MODELS = {
