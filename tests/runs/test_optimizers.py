@@ -1,6 +1,7 @@
 """Sweeps in which every configuration has its own optimiser: each is that of a sweep with this optimiser alone."""
 
 import csv
+import functools
 import itertools
 
 import chex
@@ -14,7 +15,7 @@ from jbn import store
 from jbn.runs.export import export_table
 
 DATA = jbn.data.digits()
-MODEL = jbn.mlp(layers=1)
+MODEL = jbn.mlp(layers=1, hidden_units=8)
 KEY = jax.random.key(1)
 
 
@@ -37,7 +38,7 @@ SPACE = jbn.Space(
     optimizer_momentum=jbn.uniform(0.0, 0.9),
     nesterov=jbn.choice(False, True),
     schedule=jbn.choice("inverse", "cosine"),
-    hidden_units=jbn.integers(6, 12),
+    hidden_units=jbn.choice(6, 9, 12),
     batch_size=256,
 )
 HAS = {
@@ -48,9 +49,16 @@ HAS = {
     "centralized": set(),
 }
 SHARED = {"schedule", "hidden_units", "batch_size"}
-CONFIGS = jbn.search.random(SPACE, 30, key=0)
 
 
+def drawn(count):
+    """One schedule does for all but adam: it is compiled, as the optimiser is."""
+    configs = jbn.search.random(SPACE, count, key=0)
+    configs["schedule"][configs["optimizer"] != "adam"] = "inverse"
+    return configs
+
+
+CONFIGS = drawn(30)
 EVERY = tuple(OFFERED.values())
 
 
@@ -94,16 +102,29 @@ def test_other_optimizers_in_the_sweep_change_nothing(mixed):
     chex.assert_trees_all_equal(curves(mixed.history, np.flatnonzero(kept)), curves(result.history))
 
 
-@pytest.mark.parametrize("name", ["adam", "sgd", "averaged"])
-def test_a_row_of_the_configurations_alone_is_the_same_experiment(mixed, name):
-    """As the result has it, with what is missing; as a function of the row as it was drawn."""
-    index = int(rows_of(name)[0])
+@pytest.fixture(scope="module")
+def few():
+    """Two configurations of each of three optimisers."""
+    rows = np.sort([rows_of(name)[:2] for name in ("adam", "sgd", "averaged")], axis=None)
+    return jbn.search.Configs({name: values[rows] for name, values in CONFIGS.items()}, space=SPACE)
+
+
+@pytest.fixture(scope="module")
+def in_float64(few):
     with jax.enable_x64(True):
-        many = jbn.sweep(task(), CONFIGS, epochs=2, key=KEY)
+        return jbn.sweep(task(), few, epochs=2, key=KEY)
+
+
+@pytest.mark.parametrize("name", ["adam", "sgd", "averaged"])
+def test_a_row_of_the_configurations_alone_is_the_same_experiment(few, in_float64, name):
+    """As the result has it, with what is missing; as a function of the row as it was drawn."""
+    many, index = in_float64, int(rows_of(name, few)[0])
+    train = jbn.train_function(task(), epochs=2)
+    with jax.enable_x64(True):
         row = {n: v[index : index + 1] for n, v in many.configs.items()}
         assert any(value[0] is None or value[0] != value[0] for value in row.values())
         one = jbn.sweep(task(), row, epochs=2, key=KEY)
-        found = [jbn.train_function(task(), epochs=2)(own.row(index), KEY) for own in (CONFIGS, many.configs)]
+        found = [jax.jit(functools.partial(train, own.row(index)))(KEY) for own in (few, many.configs)]
     chex.assert_trees_all_equal(*found)
     expected = many.history.validation_loss[:, index]
     np.testing.assert_allclose(one.history.validation_loss[:, 0], expected, rtol=1e-8)
@@ -156,7 +177,7 @@ def test_every_optimizer_s_own_defaults_hold():
 
 
 def test_the_optimizer_may_be_all_that_varies():
-    result = jbn.sweep(task(), {"optimizer": ["sgd", "adam"]}, epochs=1, key=KEY)
+    result = jbn.sweep(task(), {"optimizer": ["sgd", "adam"], "batch_size": [256] * 2}, epochs=1, key=KEY)
     assert set(result.table().optimizer) == {"sgd", "adam"}
     assert len(set(result.history.train_loss[0])) == 2
 
@@ -195,8 +216,8 @@ def test_several_seeds_and_a_policy_that_stops_some():
 
 def test_one_that_diverges_leaves_the_others_alone(mixed):
     """With a learning rate that no weights survive, whatever the optimiser of the others."""
-    few = [int(rows_of(name)[0]) for name in ("adam", "sgd", "lion")]
-    configs = {name: values[few] for name, values in CONFIGS.items() if name != "hidden_units"}
+    rows = [int(rows_of(name)[0]) for name in ("adam", "sgd", "lion")]
+    configs = {name: values[rows] for name, values in CONFIGS.items()}
     rates = np.array([1e-3, 1e38, 1e-4])
     result = jbn.sweep(task(), {**configs, "learning_rate": rates}, epochs=2, key=KEY)
     calm = jbn.sweep(task(), {**configs, "learning_rate": [1e-3, 0.1, 1e-4]}, epochs=2, key=KEY)
@@ -242,7 +263,10 @@ def test_a_record_without_a_choice_is_as_it_was(tmp_path):
     assert "optimizer" not in settings["plan"]["programs"][0][0]["structure"]
 
 
-def test_tile_and_chunk_can_be_timed():
+def test_tile_and_chunk_can_be_timed(monkeypatch):
+    """Two of each are enough here: each costs a compile."""
+    for name, candidates in {"_TILES": (1, 2), "_SLOTS": (8, 16)}.items():
+        monkeypatch.setattr(f"jbn.engine.tune.{name}", dict.fromkeys(("cpu", "accelerator"), candidates))
     configs = {"optimizer": ["sgd", "adam"] * 4, "hidden_units": [4, 6] * 4, "batch_size": [256] * 8}
     result = jbn.sweep(task(), configs, epochs=1, key=KEY, tuned=True)
     assert set(result.standing.status) == {"done"}
