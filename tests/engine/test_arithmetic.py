@@ -30,7 +30,9 @@ def test_a_dense_network_is_counted_as_by_hand(layers, units):
 def test_the_bytes_are_those_of_a_real_member():
     own = structure(layers=2, hidden_units=33)
     hyper = bind(own, numbers(TASK.hyperparameters, {}))
-    member = members.init(TASK.problem, hyper, jax.random.key(0), TASK.arrays().train)
+    member = jax.jit(lambda key: members.init(TASK.problem, hyper, key, TASK.arrays().train))(
+        jax.random.key(0)
+    )
     assert arithmetic(TASK, own).state_bytes == sum(leaf.nbytes for leaf in jax.tree.leaves(member))
 
 

@@ -81,7 +81,8 @@ def batches(epoch):
 def linen_loop(hidden_units):
     """Flax and optax as their guides have it."""
     module = Linen(hidden_units)
-    variables = module.init(streams(KEY).initial, jnp.zeros((1, 64)), train=False)
+    init = jax.jit(lambda key: module.init(key, jnp.zeros((1, 64)), train=False))
+    variables = init(streams(KEY).initial)
     params, state = variables["params"], variables["batch_stats"]
 
     def loss(params, state, x, y):
@@ -169,7 +170,7 @@ def test_dropout_has_a_new_mask_every_step_and_none_at_inference(kind):
     own = task(kind).settled({"hidden_units": np.array([32]), "rate": np.array([0.5])}, epochs=1)
     hyper = {"hidden_units": 32, "rate": jnp.asarray(0.5), "outputs": 10}
     spec = jax.ShapeDtypeStruct((1, 64), jnp.float32)
-    params, stats = own.model.init(KEY, hyper, spec)
+    params, stats = jax.jit(lambda key: own.model.init(key, hyper, spec))(KEY)
     x = jnp.asarray(np.random.default_rng(0).normal(size=(16, 64)), jnp.float32)
     first, second = (
         jax.jit(lambda key: own.model.train(params, stats, x, key=key, hyper=hyper)[0])(jax.random.key(seed))
@@ -287,7 +288,7 @@ class NnxConvolutions(nnx.Module):
 )
 def test_convolutions_of_flax_become_matrix_products(model, hyper):
     spec = jax.ShapeDtypeStruct((1, 64), jnp.float32)
-    params, stats = model.init(KEY, hyper, spec)
+    params, stats = jax.jit(lambda key: model.init(key, hyper, spec))(KEY)
 
     def loss(params, x):
         return jnp.sum(model.train(params, stats, x, key=KEY, hyper=hyper)[0])

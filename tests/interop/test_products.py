@@ -103,13 +103,14 @@ class ToldNnx(nnx.Module):
 
 def applied(model, x):
     hyper = {"outputs": 3}
-    params, stats = model.init(KEY, hyper, jax.ShapeDtypeStruct(x.shape, x.dtype))
+    spec = jax.ShapeDtypeStruct(x.shape, x.dtype)
+    params, stats = jax.jit(lambda key: model.init(key, hyper, spec))(KEY)
 
     def score(params):
         y, _ = model.train(params, stats, x, key=KEY, hyper=hyper, mask=None)
         return jnp.sum(y**2), y
 
-    return jax.value_and_grad(score, has_aux=True)(params)
+    return jax.jit(jax.value_and_grad(score, has_aux=True))(params)
 
 
 @pytest.mark.parametrize("model", [jbn.from_linen(Linen), jbn.from_nnx(Nnx)], ids=["linen", "nnx"])

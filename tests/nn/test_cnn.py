@@ -198,9 +198,9 @@ def test_dropout_of_the_padded_test_drops_something_in_training_alone():
     model, hyper = cnn(batch_norm="none"), {**EXACT, "outputs": OUTPUTS}
     outputs = [programs("tanh", "none")[0](rate, start, x, weights)[2][0][0] for rate in (0.0, 0.4)]
     assert np.abs(outputs[0] - outputs[1]).max() > 0.1
-    params = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), start[0])
-    x = jnp.asarray(x, jnp.float32)
-    inferred = [model.infer(params, {}, x, hyper={**hyper, "dropout": rate}) for rate in (0.0, 0.4)]
+    params, x = jax.tree.map(np.float32, (start[0], x))
+    infer = jax.jit(lambda rate: model.infer(params, {}, x, hyper={**hyper, "dropout": rate}))
+    inferred = [infer(rate) for rate in (0.0, 0.4)]
     assert_array_equal(*inferred)
 
 
@@ -268,9 +268,9 @@ def test_an_argument_that_is_not_allowed_is_said_at_once(argument, message):
 @pytest.mark.parametrize("batch_norm", ["before", "after"])
 def test_masked_rows_have_no_influence_whatever_they_hold(batch_norm):
     model, hyper = cnn(channels=3, layers=1, batch_norm=batch_norm), {"outputs": OUTPUTS}
+    params, stats = jax.jit(lambda: model.init(KEY, hyper, spec(4, 4)))()
     x = np.random.default_rng(4).normal(size=(ROWS, 4, 4)).astype(np.float32)
     mask = np.array([1, 0, 1, 1, 0, 1], bool)
-    params, stats = model.init(KEY, hyper, spec(4, 4))
 
     @jax.jit
     def train(x, mask):
@@ -292,15 +292,20 @@ def test_a_folded_network_has_no_batch_norm_and_the_same_outputs(batch_norm, siz
     params, stats = jax.jit(lambda: model.init(KEY, hyper, spec(HEIGHT, WIDTH)))()
     rng = np.random.default_rng(5)
     for name, running in stats.items():
-        normal = [jnp.asarray(rng.normal(size=running.mean.shape), jnp.float32) for _ in range(3)]
+        normal = rng.normal(size=(3, *running.mean.shape)).astype(np.float32)
         params[name]["batch_norm"] = BatchNormParams(*normal[:2])
         stats[name] = running._replace(mean=normal[2], var=normal[0] ** 2 + 0.1)
     x = jnp.asarray(rng.normal(size=(ROWS, HEIGHT, WIDTH)), jnp.float32)
-    folded, plain = model.fold(params, stats, hyper=hyper)
-    assert all(set(layer) <= {"kernel", "bias"} for layer in folded.values())
-    expected = np.asarray(model.infer(params, stats, x, hyper=hyper))
+
+    @jax.jit
+    def outputs(params, stats, x):
+        folded, plain = model.fold(params, stats, hyper=hyper)
+        assert all(set(layer) <= {"kernel", "bias"} for layer in folded.values())
+        return model.infer(folded, {}, x, hyper=plain), model.infer(params, stats, x, hyper=hyper)
+
+    own, expected = jax.device_get(outputs(params, stats, x))
     assert np.abs(expected).max() > 0.1
-    assert_allclose(model.infer(folded, {}, x, hyper=plain), expected, atol=1e-5 * np.abs(expected).max())
+    assert_allclose(own, expected, atol=1e-5 * np.abs(expected).max())
 
 
 def test_batch_norm_after_the_activation_does_not_fold():

@@ -385,16 +385,19 @@ def test_what_the_member_has_wins_over_the_arguments():
 def test_nan_in_a_masked_row_reaches_neither_outputs_nor_gradients():
     model, hyper = mlp(layers=1), {"hidden_units": 5, "outputs": 3}
     x = jnp.asarray(np.random.default_rng(6).normal(size=(4, 2)), jnp.float32)
-    params, stats = model.init(jax.random.key(0), hyper, jax.ShapeDtypeStruct((1, 2), x.dtype))
+    one = jax.ShapeDtypeStruct((1, 2), x.dtype)
+    params, stats = jax.jit(lambda key: model.init(key, hyper, one))(jax.random.key(0))
     mask = jnp.array([True, True, True, False])
 
-    def loss(params, x):
+    @jax.jit
+    @jax.grad
+    def gradient(params, x):
         y, _ = model.train(params, stats, x, key=jax.random.key(1), hyper=hyper, mask=mask)
         return (y[:3] ** 2).sum()
 
-    clean = jax.grad(loss)(params, x)
+    clean = gradient(params, x)
     chex.assert_tree_all_finite(clean)
-    chex.assert_trees_all_equal(jax.grad(loss)(params, x.at[3].set(jnp.nan)), clean)
+    chex.assert_trees_all_equal(gradient(params, x.at[3].set(jnp.nan)), clean)
 
 
 @pytest.mark.parametrize(
@@ -420,6 +423,7 @@ def test_an_argument_that_is_not_allowed_is_said_at_once(argument, message):
 )
 def test_numbers_given_in_training_are_checked(hyper, message):
     model, own = mlp(layers=1), {"hidden_units": 3, "outputs": 2}
-    params, stats = model.init(jax.random.key(0), own, jax.ShapeDtypeStruct((4, 2), "float32"))
+    rows = jax.ShapeDtypeStruct((4, 2), "float32")
+    params, stats = jax.jit(lambda key: model.init(key, own, rows))(jax.random.key(0))
     with pytest.raises(ValueError, match=message):
         model.train(params, stats, jnp.ones((4, 2)), key=jax.random.key(1), hyper={**own, **hyper})

@@ -98,9 +98,8 @@ def test_training_is_that_of_the_textbook(through):
         source, key = data(), jax.random.key(5)
         task = jbn.Task(model=jbn.mlp(), data=source)
         x = (source.train.x - source.train.x.mean(0)) / source.train.x.std(0)
-        start, _ = task.model.init(
-            streams(key).initial, {**CONFIG, "outputs": 3}, jax.ShapeDtypeStruct((1, 4), x.dtype)
-        )
+        hyper, row = {**CONFIG, "outputs": 3}, jax.ShapeDtypeStruct((1, 4), x.dtype)
+        start, _ = jax.jit(lambda key: task.model.init(key, hyper, row))(streams(key).initial)
         orders = [np.asarray(order(streams(key).order, epoch, 40)) for epoch in range(EPOCHS)]
         losses, params, running = textbook(flat(start), x, source.train.y, orders)
         if through == "sweep":

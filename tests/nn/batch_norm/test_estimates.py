@@ -307,7 +307,8 @@ def relu_layers(params, x, normalize):
 def test_the_perceptron_can_be_collected_from():
     model, key = mlp(layers=2, hidden_units=6, batch_norm_epsilon=EPSILON), jax.random.key(0)
     hyper = {"outputs": 2}
-    params, stats = model.init(key, hyper, jax.ShapeDtypeStruct((1, WIDTHS[0]), jnp.float32))
+    spec = jax.ShapeDtypeStruct((1, WIDTHS[0]), jnp.float32)
+    params, stats = jax.jit(lambda key: model.init(key, hyper, spec))(key)
     step = jax.jit(lambda stats, x: model.train(params, stats, x, key=key, hyper=hyper)[1])
     xs = np.random.default_rng(7).normal(1, 2, (5, ROWS, WIDTHS[0])).astype(np.float32)
     exact = population(batch_norm.collect(step, stats, xs))
@@ -325,7 +326,8 @@ def test_the_perceptron_can_be_collected_from():
         assert_allclose(exact[name].mean, mean, rtol=1e-5, atol=1e-5)
         assert_allclose(exact[name].var, var, rtol=1e-5)
     expected = relu_layers(params, xs[0], lambda name, z: own[name])
-    assert_allclose(model.infer(params, exact, jnp.asarray(xs[0]), hyper=hyper), expected, atol=1e-5)
+    infer = jax.jit(lambda params, stats, x: model.infer(params, stats, x, hyper=hyper))
+    assert_allclose(infer(params, exact, xs[0]), expected, atol=1e-5)
 
 
 # misuse

@@ -208,9 +208,10 @@ def test_one_layer_takes_batch_norm_from_both_sides():
 def test_a_trained_perceptron_is_a_plain_one(place):
     model = mlp(layers=2, hidden_units=5, batch_norm=place, batch_norm_epsilon=EPSILON)
     key, hyper = jax.random.key(0), {"outputs": 3}
-    params, stats = model.init(key, hyper, jax.ShapeDtypeStruct((1, INPUTS), jnp.float32))
+    spec = jax.ShapeDtypeStruct((1, INPUTS), jnp.float32)
+    params, stats = jax.jit(lambda key: model.init(key, hyper, spec))(key)
     rng = np.random.default_rng(15)
-    params = jax.tree.map(lambda a: a + jnp.asarray(0.3 * rng.normal(size=a.shape), a.dtype), params)
+    params = jax.tree.map(lambda a: jnp.asarray(np.float32(a + 0.3 * rng.normal(size=a.shape))), params)
     x = jnp.asarray(rng.normal(1, 2, (9, INPUTS)), jnp.float32)
     _, stats = jax.jit(functools.partial(model.train, hyper=hyper))(params, stats, x, key=key)
 
