@@ -61,7 +61,7 @@ def panda(
             model or data than the panda there began with; an unknown hyper-parameter or a value that is not allowed.
 
     >>> import tempfile, jax, jbn
-    >>> task = jbn.Task(model=jbn.mlp(layers=1, hidden_units=16), data=jbn.data.digits())
+    >>> task = jbn.Task(model=jbn.mlp(layers=1, hidden_units=8), data=jbn.data.digits())
     >>> baby = jbn.panda(task, {"learning_rate": 1e-6, "batch_size": 256}, out=tempfile.mkdtemp())
     >>> [finding.kind for finding in baby.train(epochs=3)]
     ['learning rate too low']

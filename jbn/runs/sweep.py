@@ -100,7 +100,7 @@ def sweep(
             memory. Nothing is written then.
 
     >>> import jax, jbn
-    >>> task = jbn.Task(model=jbn.mlp(layers=1, hidden_units=16), data=jbn.data.digits())
+    >>> task = jbn.Task(model=jbn.mlp(layers=1, hidden_units=8), data=jbn.data.digits())
     >>> space = jbn.Space(learning_rate=jbn.log_uniform(1e-4, 1.0), batch_size=256)
     >>> configs = jbn.search.random(space, 4, key=jax.random.key(0))
     >>> result = jbn.sweep(task, configs, epochs=2, key=jax.random.key(1))

@@ -100,7 +100,7 @@ optimizer = {choice = ["adam", "sgd"]}
 beta1 = {uniform = [0.5, 0.9]}
 nesterov = {choice = [true, false]}
 layers = 1
-hidden_units = 6
+hidden_units = 8
 batch_size = 256
 """
 

@@ -16,7 +16,7 @@ def panda(*arguments, cwd):
     return run("panda", *arguments, cwd=cwd)
 
 
-SETTINGS = ("hidden_units=12", "layers=1", "batch_size=256")
+SETTINGS = ("hidden_units=8", "layers=1", "batch_size=256")
 DAYS = [
     ("start", "baby", "learning_rate=1e-6", *SETTINGS, "--note", "hello"),
     ("train", "baby", "--epochs", 3),
@@ -85,15 +85,15 @@ def test_everything_can_be_done_again(said, place):
 
 
 def test_a_panda_can_begin_with_the_winner_of_a_sweep(place):
-    spec = "epochs = 1\n[space]\nlearning_rate = {log_uniform = [1e-3, 1e-1]}\nlayers = 1\nhidden_units = 12"
-    (place / "spec.toml").write_text(spec)
+    space = "learning_rate = {log_uniform = [1e-3, 1e-1]}\nlayers = 1\nhidden_units = 8\nbatch_size = 256"
+    (place / "spec.toml").write_text(f"epochs = 1\n[space]\n{space}")
     options = ("--configs", 3, "--seed", 4, "--out", "run")
     assert run("sweep", "spec.toml", *options, cwd=place).returncode == 0
     done = panda("start", "child", "--like", "run", "learning_rate=0.02", cwd=place)
     assert done.returncode == 0, done.stderr
     start = Diary.reading(place / "child").entries[0]
     assert start["config"]["learning_rate"] == 0.02
-    assert start["config"]["hidden_units"] == 12
+    assert start["config"]["hidden_units"] == 8
     assert start["spec"]["seed"] == 4
 
 

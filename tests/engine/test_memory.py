@@ -217,7 +217,8 @@ x = draws.normal(size=(rows, *{"mlp": (600,), "cnn": (20, 20)}[kind])).astype(np
 y = np.arange(rows) % 3
 model = {"mlp": jbn.mlp(layers=1), "cnn": jbn.cnn(layers=1, channels=8)}[kind]
 task = jbn.Task(model=model, data=jbn.data.arrays(x, y))
-configs = jbn.search.Configs({"learning_rate": np.logspace(-3, -1, {"mlp": 64, "cnn": 2}[kind])})
+count = {"mlp": 64, "cnn": 2}[kind]
+configs = jbn.search.Configs({"learning_rate": np.logspace(-3, -1, count), "batch_size": [256] * count})
 seen = []
 jbn.sweep(task, configs, epochs=2, key=jax.random.key(0), workers=2, on_plan=seen.append)
 print(json.dumps([seen[0].peak_bytes, peak_resident_bytes()]))

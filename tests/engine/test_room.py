@@ -13,7 +13,7 @@ needs_proc = pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="no
 
 
 def sweep():
-    task = jbn.Task(jbn.mlp(layers=1, hidden_units=5), jbn.data.digits())
+    task = jbn.Task(jbn.mlp(layers=1, hidden_units=8), jbn.data.digits())
     return jbn.sweep(task, {"batch_size": [256]}, epochs=1, key=jax.random.key(0))
 
 

@@ -15,9 +15,9 @@ SPACE = jbn.Space(
     optimizer=jbn.choice("adam", "sgd"),
     beta2=jbn.search.when(jbn.reverse_log_uniform(0.9, 0.99), optimizer="adam"),
     dropout=jbn.search.when(jbn.uniform(0.1, 0.5), optimizer="sgd"),
-    layers=jbn.search.when(jbn.integers(1, 3), optimizer="sgd"),
+    layers=jbn.search.when(jbn.choice(1, 3), optimizer="sgd"),
     hidden_units=jbn.search.quantized(jbn.integers(8, 32), 8),
-    batch_size=jbn.choice(128, 256),
+    batch_size=256,
 )
 
 

@@ -19,7 +19,7 @@ from jbn.runs.trainee import Trainee, digest
 from jbn.store import journal
 
 KEY = jax.random.key(3)
-TASK = jbn.Task(model=jbn.mlp(layers=1, hidden_units=12), data=jbn.data.digits())
+TASK = jbn.Task(model=jbn.mlp(layers=1, hidden_units=8), data=jbn.data.digits())
 CONFIG = {"learning_rate": 0.01, "batch_size": 128}
 
 
@@ -172,7 +172,7 @@ def test_it_goes_on_in_another_process_as_if_nothing_had_happened(tmp_path):
         baby.train(2)
     code = """
 import sys, jax, jbn
-task = jbn.Task(model=jbn.mlp(layers=1, hidden_units=12), data=jbn.data.digits())
+task = jbn.Task(model=jbn.mlp(layers=1, hidden_units=8), data=jbn.data.digits())
 with jbn.panda(task, out=sys.argv[1]) as baby:
     baby.set(dropout=0.1)
     baby.train(1)
@@ -312,7 +312,7 @@ def test_what_a_panda_began_with_stays(baby, tmp_path):
 
 KILLED = """
 import sys, jax, jbn
-task = jbn.Task(model=jbn.mlp(layers=1, hidden_units=12), data=jbn.data.digits())
+task = jbn.Task(model=jbn.mlp(layers=1, hidden_units=8), data=jbn.data.digits())
 with jbn.panda(task, {"learning_rate": 0.01, "batch_size": 128}, key=jax.random.key(3), out=sys.argv[1]) as baby:
     print("ready", flush=True)
     baby.train(1000)
