@@ -233,25 +233,27 @@ def export(
 @app.command()
 def report(
     folder: Annotated[Path, typer.Argument(help="Folder of a run.")],
-    png: Annotated[Path | None, typer.Option(help="Picture to write.  [default: FOLDER/curves.png]")] = None,
+    html: Annotated[Path | None, typer.Option(help="Page to write.  [default: FOLDER/report.html]")] = None,
+    png: Annotated[
+        Path | None, typer.Option(help="Write the learning curves as a picture, in the place of the page.")
+    ] = None,
+    width: Annotated[
+        float | None, typer.Option(help="Of the picture, in cm: 8 is a column, 18 a page.  [default: 8]")
+    ] = None,
+    live: Annotated[
+        bool, typer.Option("--serve", help="Show the page while the run goes on, on this machine alone.")
+    ] = False,
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="Where to serve; 0 is any.  [default: 8321]")
+    ] = None,
 ) -> None:
-    """Draw the learning curves of a run; of a search in rounds, show how the region moved."""
-    from jbn.report import learning_curves
+    """Write one page about a run, which opens in a browser without a network.
 
-    target = png or folder / "curves.png"
-    learning_curves(folder, target)
-    _show_regions(folder)
-    Console(soft_wrap=True).print(f"wrote {target}", markup=False, highlight=False)
+    Of a search in rounds, also show how the region moved.
+    """
+    from jbn.cli.report import How, run
 
-
-def _show_regions(folder: Path) -> None:
-    from jbn import store
-    from jbn.cli.show import show_regions
-    from jbn.search import Space
-
-    regions = store.read(folder).settings.get("regions")
-    if regions:
-        show_regions(Console(), [Space.from_spec(region) for region in regions])
+    run(folder, How(html=html, png=png, width=width, serve=live, port=port), Console(soft_wrap=True))
 
 
 @app.command()

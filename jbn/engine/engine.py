@@ -57,6 +57,7 @@ class Engine:
         seeds: seed indices of every configuration.
         workers: who runs the programs.
         waits: chunks wait on the host between segments; default: where they do not fit on an accelerator.
+        spreads: segments say how running statistics are spread over channels.
 
     The attribute `runs` has what workers did so far, in the order in which they ended.
     """
@@ -71,11 +72,12 @@ class Engine:
         seeds: int = 1,
         workers: Workers,
         waits: bool | None = None,
+        spreads: bool = False,
     ):
         make_room()
         self._task, self._workers = task, workers
         waits = must_wait(task, plan, seeds, workers.devices) if waits is None else waits
-        self._trainer = Trainer(task, plan, key, seeds=seeds, workers=workers, waits=waits)
+        self._trainer = Trainer(task, plan, key, seeds=seeds, workers=workers, waits=waits, spreads=spreads)
         self._chunks = lay_out(task, configs, plan, seeds, workers.devices, workers=workers.count)
         self._schedule: Schedule | None = None
         self.runs: list[Run] = []
@@ -227,7 +229,8 @@ class Engine:
     def _nothing(self) -> Segment:
         """A segment in which no member took part."""
         validation = {name: np.full(self.members, np.nan) for name in self._task.problem.measured}
-        return Segment(Metrics(np.full(self.members, np.nan), validation), np.zeros(self.members, np.int64))
+        metrics = Metrics(np.full(self.members, np.nan), validation)
+        return Segment(metrics, np.zeros(self.members, np.int64), {})
 
     def _start_again(
         self, schedule: Schedule, reached: dict[Turn, int], turn: Turn, error: Exception
@@ -336,6 +339,9 @@ def _enter(whole: Segment, outcome: Outcome) -> None:
         whole.metrics.train_loss[members] = own.metrics.train_loss
         for name, values in own.metrics.validation.items():
             whole.metrics.validation[name][members] = values
+        for name, values in own.spreads.items():
+            unknown = np.full((len(whole.steps), 3), np.nan, np.float32)
+            whole.spreads.setdefault(name, unknown)[members] = values
 
 
 def _counts(turn: Turn) -> tuple[tuple[Structure, int], ...]:

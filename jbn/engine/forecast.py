@@ -56,6 +56,33 @@ class Forecast(NamedTuple):
     peak_bytes: int
 
 
+class Expected(NamedTuple):
+    """What is expected of a plan, in a few numbers that take no time to find.
+
+    Args:
+        programs: how many training programs there are.
+        compile_seconds: tracing and compiling, if nothing is compiled yet.
+        run_seconds: of one worker, for all members and epochs.
+        workers: who share the running.
+        peak_bytes: memory of the process at its peak.
+    """
+
+    programs: int
+    compile_seconds: float
+    run_seconds: float
+    workers: int
+    peak_bytes: int
+
+
+def expected(task: Task, plan: Plan, *, workers: Workers, epochs: int, seeds: int, peak: int) -> Expected:
+    """The totals of `forecast`, without its look at padding."""
+    own = rates(workers.platform)
+    seconds = epochs * seeds * epoch_seconds(task, plan.programs, own)
+    return Expected(
+        len(plan.programs), compile_seconds(task, plan.programs, own), seconds, workers.count, peak
+    )
+
+
 def forecast(
     task: Task,
     configs: Mapping[str, np.ndarray],

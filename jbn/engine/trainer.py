@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import Array, Int, PRNGKeyArray, PyTree
+from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from jbn.engine.executables import Executable, executable
 from jbn.engine.feed import Feed
@@ -17,6 +17,7 @@ from jbn.engine.workers import Workers
 from jbn.task.arrays import Arrays, Fold
 from jbn.task.data import Blocks
 from jbn.task.member import Block, Metrics, Rows
+from jbn.task.spread import looked_at, spreads
 from jbn.task.streams import Streams, order, streams
 from jbn.task.task import Task
 
@@ -27,10 +28,13 @@ class Segment(NamedTuple):
     Args:
         metrics: NaN where a member did not take part.
         steps: optimiser steps taken since the beginning; 0 where a member did not take part.
+        spreads: the lowest, mean and highest entry over the channels of running statistics, by their names; NaN
+            where a member has none of that name or did not take part. Empty after most segments.
     """
 
     metrics: Metrics
     steps: Int[np.ndarray, " members"]
+    spreads: dict[str, Float[np.ndarray, "members 3"]]
 
 
 class Timings(NamedTuple):
@@ -55,12 +59,21 @@ class Trainer:
         seeds: members of every configuration: seed indices, times folds.
         workers: where to run.
         waits: chunks wait on the host between segments.
+        spreads: segments have those of running statistics.
     """
 
     def __init__(
-        self, task: Task, plan: Plan, key: PRNGKeyArray, *, seeds: int, workers: Workers, waits: bool
+        self,
+        task: Task,
+        plan: Plan,
+        key: PRNGKeyArray,
+        *,
+        seeds: int,
+        workers: Workers,
+        waits: bool,
+        spreads: bool = False,
     ):
-        self._task, self._tile, self._waits = task, plan.tile, waits
+        self._task, self._tile, self._waits, self._spreads = task, plan.tile, waits, spreads
         self._devices, self._platform = workers.devices, workers.platform
         arrays = task.arrays()
         folds = arrays.folds or (None,)
@@ -184,10 +197,27 @@ class Trainer:
         if block == (self.blocks or 1) - 1:
             judged = programs.evaluate(_models(populations), traced, live, validation)
             parts = zip(losses, judged, populations, slots, strict=True)
-            results = [_on_host(Segment(Metrics(loss, own), p.step), at) for loss, own, p, at in parts]
+            results = [_on_host(Segment(Metrics(loss, own), p.step, {}), at) for loss, own, p, at in parts]
+            if self._spreads and looked_at(epoch):
+                results = self._with_spreads(chunk, populations, slots, results)
         chunk.populations = jax.tree.map(np.array, populations) if self._waits else populations
         chunk.losses = () if self._feed is None else losses
         return results
+
+    def _with_spreads(
+        self,
+        chunk: Chunk,
+        populations: Sequence[Population],
+        slots: Sequence[np.ndarray],
+        results: Sequence[Segment],
+    ) -> list[Segment]:
+        parts = zip(chunk.parts, populations, slots, results, strict=True)
+        return [
+            result._replace(
+                spreads=spreads(self._task.problem, part.structure, part.traced, population.stats, at)
+            )
+            for part, population, at, result in parts
+        ]
 
     def _block_like(self) -> Block:
         assert self._feed is not None

@@ -41,7 +41,8 @@ def model(name: str, size: str, most_layers: int, defaults: Hyper, **functions: 
         if entry.default is not None:
             check_values(entry, entry.default)
     bound = {verb: functools.partial(function, defaults) for verb, function in functions.items()}
-    return Model(**bound, hyperparameters=hyperparameters, name=name)
+    channels = functools.partial(_channels, defaults, size)
+    return Model(**bound, hyperparameters=hyperparameters, name=name, channels=channels)
 
 
 def _hyperparameters(size: str, most_layers: int, defaults: Hyper) -> tuple[HyperParameter, ...]:
@@ -96,6 +97,10 @@ def hidden(settings: Hyper, size: str) -> Iterator[Layer]:
             has_batch_norm=settings["batch_norm"] != "none",
             has_bias=settings["bias"] and settings["batch_norm"] != "before",
         )
+
+
+def _channels(defaults: Hyper, size: str, *, hyper: Hyper) -> dict[str, Any]:
+    return {layer.name: layer.size for layer in hidden({**defaults, **hyper}, size) if layer.has_batch_norm}
 
 
 def init(

@@ -184,6 +184,8 @@ class Model(NamedTuple):
         observe: `observe(params, stats, x, *, key, hyper) -> moments` of what every batch norm layer would
             normalise, by the names in `stats`, where the running statistics normalise and dropout is that of
             training; None if the model cannot tell.
+        channels: `channels(hyper=hyper)`: the number of channels of every layer with running statistics, as `hyper`
+            has it, by the names in `stats`; None if the model pads none.
     """
 
     init: Callable[..., tuple[PyTree, PyTree]]
@@ -193,3 +195,4 @@ class Model(NamedTuple):
     name: str = "model"
     fold: Callable[..., tuple[PyTree, Hyper]] | None = None
     observe: Callable[..., dict[str, Any]] | None = None
+    channels: Callable[..., dict[str, Any]] | None = None

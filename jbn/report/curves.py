@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from matplotlib.cm import ScalarMappable
     from matplotlib.figure import Figure
 
-_SIZE = (18 / 2.54, 3.6)  # inches: the text width of a page
+_CM = 1 / 2.54  # inches
+_NARROW = 13.0  # cm, below which panels are above each other
+_LEAST = 5.0  # cm, below which words do not fit
 _DPI = 300
 _PLAIN, _LOST, _BEST = "#3b6ea5", "#d55e00", "black"  # apart for every kind of colour vision
 _STYLE = {
@@ -43,31 +45,38 @@ _STYLE = {
 }
 
 
-def learning_curves(folder: str | os.PathLike[str], path: str | os.PathLike[str]) -> None:
+def learning_curves(
+    folder: str | os.PathLike[str], path: str | os.PathLike[str], *, width: float = 8.0
+) -> None:
     """Draw how every configuration of a sweep learned, and what its learning rate made of it, as a PNG.
 
-    Left: the metric that configurations are ranked by, by default validation accuracy (the mean over the seeds),
-    against epoch, a line per configuration, coloured by learning rate, the better the stronger, the best one black
-    (with several seeds in a band of one standard error of its mean), diverged ones dashed up to a cross where they
-    ended. Right: what each ended at against learning rate, if at least two were tried; the strip at its foot is the
-    key to the colours. Accuracies are placed by the logarithm of their error, losses by their own where all are
-    above 0, so that good configurations are told apart and bad ones stay in view.
+    Left, or above in a narrow one: the metric that configurations are ranked by, by default validation accuracy
+    (the mean over the seeds), against epoch. A line is a configuration, coloured by learning rate, the better the
+    stronger, the best one black (with several seeds in a band of one standard error of its mean), diverged ones
+    dashed up to a cross where they ended. Right, or below: what each ended at against learning rate, if at least
+    two were tried. The strip at its foot is the key to the colours. Accuracies are placed by the logarithm of their
+    error, losses by their own where all are above 0, so that good configurations are told apart and bad ones stay
+    in view.
 
     Args:
         folder: The folder of a sweep; it may be running.
-        path: The PNG file to write or replace, 18 cm wide at 300 dots per inch; its folder is made if need
-            be.
+        path: The PNG file to write or replace, at 300 dots per inch; its folder is made if need be.
+        width: In cm, at least 5, with letters of 7 and 8 points: that of a column of a paper, or 18 for a page.
 
     Raises:
-        InputError: matplotlib is not installed, there is no sweep in the folder or it has no segment yet, or
-            the file cannot be written.
+        InputError: matplotlib is not installed, there is no sweep in the folder or it has no segment yet, the
+            width is too small, or the file cannot be written.
 
     >>> learning_curves("runs/none", "curves.png")
     Traceback (most recent call last):
     ...
     jbn.errors.InputError: there is no sweep in 'runs/none' ...
     """
-    picture(lambda: _figure(read(folder)), path)
+    if not _LEAST <= width < 1000:
+        raise InputError(
+            f"a picture must be at least {_LEAST:g} cm wide, got {width:g}; a column has 8, a page 18"
+        )
+    picture(lambda: _figure(read(folder), width), path)
 
 
 def picture(draw: Callable[[], "Figure"], path: str | os.PathLike[str]) -> None:
@@ -103,14 +112,17 @@ def _save(figure: "Figure", stream: IO[bytes]) -> None:
     few.save(stream, format="png", dpi=(_DPI, _DPI), optimize=True)
 
 
-def _figure(record: Record) -> "Figure":
+def _figure(record: Record, width: float = 18.0) -> "Figure":
     from matplotlib.figure import Figure
 
     sweep = measured(record)
-    figure = Figure(figsize=_SIZE, dpi=_DPI, layout="constrained")
     rate = sweep.learning_rate
-    panels: dict[str, Any] = {} if rate is None else {"ncols": 2, "sharey": True, "width_ratios": (3, 2)}
-    axes = figure.subplots(squeeze=False, **panels)[0]
+    narrow, several = width < _NARROW, rate is not None
+    height = 6 + 4.5 * several if narrow else 9.1
+    figure = Figure(figsize=(width * _CM, height * _CM), dpi=_DPI, layout="constrained")
+    shape = {"nrows": 2, "height_ratios": (3, 2)} if narrow else {"ncols": 2, "width_ratios": (3, 2)}
+    panels: dict[str, Any] = {**shape, "sharey": True} if several else {}
+    axes = figure.subplots(squeeze=False, **panels).ravel()
     colours: Any = np.full(len(sweep.final), _PLAIN, object)
     if rate is not None:
         scale = _colour_scale(rate)
@@ -118,8 +130,9 @@ def _figure(record: Record) -> "Figure":
         _draw_final(axes[1], sweep, rate, colours)
         _draw_key(axes[1], scale)
     _draw_curves(axes[0], sweep, colours)
-    _set_metric_axis(axes[0], sweep)
-    figure.legend(loc="outside lower center", ncols=3, frameon=False)
+    for own in axes if narrow else axes[:1]:
+        _set_metric_axis(own, sweep)
+    figure.legend(loc="outside lower center", ncols=1 if narrow else 3, frameon=False)
     return figure
 
 

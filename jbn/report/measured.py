@@ -70,30 +70,49 @@ def measured(record: Record) -> Measured:
     """
     table, objective = record.configurations, record.objective
     name = column(objective.metric)
-    curves, loss = (_by_segment(record, own, "mean") for own in (name, "validation_loss"))
+    curves = by_segment(record, name, "mean")
     if not np.isfinite(curves).any():
         raise InputError(
             f"a picture needs at least one segment with a {name.replace('_', ' ')}, and the sweep has none yet; "
             "ask again when its first segment is done"
         )
-    final = table.assign(  # the table wins: it is what the run itself ranks by
-        objective=table["objective"].fillna(_last(curves, table)),
-        validation_loss=table["validation_loss"].fillna(_last(loss, table)),
-    )
+    final = final_of(record)
     return Measured(
         config_id=table["config_id"].to_numpy(np.int64),
         status=table["status"].to_numpy(object),
         objective=objective,
         curves=curves,
-        standard_error=_by_segment(record, name, "sem"),
+        standard_error=by_segment(record, name, "sem"),
         final=final["objective"].to_numpy(np.float64),
         learning_rate=_learning_rate(table),
-        best=_best(final, bool(objective.maximize)),
+        best=best_row(final, maximize=bool(objective.maximize)),
         over="folds" if record.settings.get("folds", 1) > 1 else "seeds",
     )
 
 
-def _by_segment(record: Record, column: str, statistic: str) -> FloatArray:
+def final_of(record: Record) -> "pd.DataFrame":
+    """The table of configurations with the last objective and loss that there are.
+
+    Where the run has not entered them yet, they are the last of the curves.
+    """
+    table = record.configurations
+    curves, loss = (
+        by_segment(record, name, "mean") for name in (column(record.objective.metric), "validation_loss")
+    )
+    return table.assign(  # the table wins: it is what the run itself ranks by
+        objective=table["objective"].fillna(_last(curves, table)),
+        validation_loss=table["validation_loss"].fillna(_last(loss, table)),
+    )
+
+
+def by_segment(record: Record, column: str, statistic: str) -> FloatArray:
+    """A column of the curves over the seeds, [configurations, segments]; NaN where there is nothing.
+
+    Args:
+        record: Of the sweep.
+        column: Which one.
+        statistic: "mean", or "sem", the standard error of the mean; with folds, of the folds' means.
+    """
     curves, ids = record.curves, record.configurations["config_id"]
     if statistic == "sem" and (folds := record.settings.get("folds", 1)) > 1:  # over the folds' means
         fold = curves["seed"] // (record.settings["seeds"] // folds)
@@ -107,7 +126,8 @@ def _by_segment(record: Record, column: str, statistic: str) -> FloatArray:
 def _last(curves: FloatArray, table: "pd.DataFrame") -> "pd.Series":
     import pandas as pd
 
-    return pd.DataFrame(curves, index=table.index).ffill(axis=1).iloc[:, -1]
+    whole = pd.DataFrame(curves, index=table.index).ffill(axis=1)
+    return whole.iloc[:, -1] if whole.shape[1] else pd.Series(np.nan, index=table.index)
 
 
 def _learning_rate(table: "pd.DataFrame") -> FloatArray | None:
@@ -120,7 +140,8 @@ def _learning_rate(table: "pd.DataFrame") -> FloatArray | None:
     return rates if len(np.unique(rates[~np.isnan(rates)])) > 1 else None
 
 
-def _best(table: "pd.DataFrame", maximize: bool) -> int | None:
+def best_row(table: "pd.DataFrame", *, maximize: bool) -> int | None:
+    """The best row of a table, ties by validation loss, then by `config_id`; None if all have diverged."""
     ranked = table["status"].isin(("running", "done", "stopped"))
     able = table[ranked & table["objective"].notna()]
     order = able.sort_values(

@@ -88,7 +88,7 @@ class Loop:
                     if len(history.steps) == until:
                         edits = self._decided(history)
                     new, history = events_of(edits, history), edited(history, edits)
-                    self._record.segment(history, new)
+                    self._record.segment(history, new, segment.spreads)
                     events += new
                     if on_segment is not None and on_segment(self._progress(history)):
                         ended = True

@@ -7,6 +7,7 @@ import platform
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -14,6 +15,7 @@ import numpy as np
 
 from jbn import store
 from jbn.engine.engine import Engine
+from jbn.engine.memory import peak_resident_bytes
 from jbn.engine.trainer import Timings
 from jbn.errors import InputError
 from jbn.policies import Event, History
@@ -43,8 +45,13 @@ class Recorder:
     def checkpoint(self, engine: Engine, segments: int) -> None:
         """Called between two segments, with how many were trained."""
 
-    def segment(self, history: History, events: Sequence[Event]) -> None:
-        """Called after every segment, with what the policy did after it."""
+    def segment(
+        self,
+        history: History,
+        events: Sequence[Event],
+        spreads: Mapping[str, np.ndarray] = MappingProxyType({}),
+    ) -> None:
+        """Called after every segment, with what the policy did after it and the spreads of running statistics."""
 
     def finish(
         self,
@@ -54,6 +61,7 @@ class Recorder:
         winner: Best | None,
         test: Mapping[str, float],
         *,
+        run_seconds: float,
         interrupted: bool,
     ) -> None:
         """Called once, at the end."""
@@ -80,7 +88,12 @@ class _Folder(Recorder):
             _log.warning("%s; the run goes on without this checkpoint", error)
         self._pace.wrote(begun, time.perf_counter())
 
-    def segment(self, history: History, events: Sequence[Event]) -> None:
+    def segment(
+        self,
+        history: History,
+        events: Sequence[Event],
+        spreads: Mapping[str, np.ndarray] = MappingProxyType({}),
+    ) -> None:
         """Appends the curves' last points and brings the table up to date."""
         index, seeds = len(history.steps) - 1, self._seeds
         took_part = np.flatnonzero(history.took_part(index))
@@ -90,6 +103,7 @@ class _Folder(Recorder):
             steps=history.steps[index][took_part],
             train_loss=history.train_loss[index][took_part],
             validation={name: curve[index][took_part] for name, curve in history.validation.items()},
+            spreads={name: values[took_part] for name, values in spreads.items()},
         )
         self._store.write_segment(index, rows, seconds=time.perf_counter() - self._start)
         if events:
@@ -104,6 +118,7 @@ class _Folder(Recorder):
         winner: Best | None,
         test: Mapping[str, float],
         *,
+        run_seconds: float,
         interrupted: bool,
     ) -> None:
         """Writes the final table, the winner's weights and what it took."""
@@ -125,6 +140,8 @@ class _Folder(Recorder):
             segments=len(history.steps),
             interrupted=bool(interrupted),
             seconds=seconds,
+            run_seconds=run_seconds,
+            peak_bytes=peak_resident_bytes(),
             timings=timings._asdict(),
             finished=_now(),
         )

@@ -81,7 +81,9 @@ def resume(
         crew = stack.enter_context(contextlib.closing(Workers(workers)))
         _check_unfinished(folder, record, epochs)
         own = setup_of(folder, record, task, epochs)
-        engine = Engine(own.task, own.columns, own.layout, key=own.key, seeds=own.seeds, workers=crew)
+        engine = Engine(
+            own.task, own.columns, own.layout, key=own.key, seeds=own.seeds, workers=crew, spreads=True
+        )
         empty = empty_history(own.task, own.shown, engine, own.seeds)
         check_policy(policy, empty)
         expected_bytes(own.task, own.layout, own.columns.count, own.seeds, crew, engine, known=False)

@@ -13,7 +13,7 @@ from jaxtyping import PRNGKeyArray
 from jbn import store
 from jbn.engine.cost import compile_seconds, rates
 from jbn.engine.engine import Engine
-from jbn.engine.forecast import Forecast, forecast
+from jbn.engine.forecast import Forecast, expected, forecast
 from jbn.engine.memory import (
     available_bytes,
     check_memory,
@@ -121,16 +121,18 @@ def sweep(
         layout = plan(task, columns, platform=crew.platform, epochs=epochs, seeds=seeds)
         check_programs(task, layout, max_programs, crew)
         layout, trials = tune(task, columns, layout, workers=crew) if tuned else (layout, ())
-        engine = Engine(task, columns, layout, key=key, seeds=seeds, workers=crew)
+        engine = Engine(task, columns, layout, key=key, seeds=seeds, workers=crew, spreads=out is not None)
         peak = expected_bytes(task, layout, columns.count, seeds, crew, engine, known=on_plan is not None)
-        expected = None
+        forecasted = None
         if on_plan is not None:
-            expected = forecast(task, columns, layout, workers=crew, epochs=epochs, seeds=seeds, peak=peak)
-            on_plan(expected)
+            forecasted = forecast(task, columns, layout, workers=crew, epochs=epochs, seeds=seeds, peak=peak)
+            on_plan(forecasted)
         own = Setup(given, task, shown, columns, layout, epochs, key, seeds, folds)
         empty = empty_history(task, shown, engine, seeds)
         check_policy(policy, empty)
-        more = {**(settings or {}), "tuning": [trial._asdict() for trial in trials]} if tuned else settings
+        more = {**(settings or {}), **({"tuning": [trial._asdict() for trial in trials]} if tuned else {})}
+        cost = expected(task, layout, workers=crew, epochs=epochs, seeds=seeds, peak=peak)
+        more = {"expected": cost._asdict(), **more}
         record = stack.enter_context(recorder(out, own, start=start, settings=more))
         return trained(
             own,
@@ -140,7 +142,7 @@ def sweep(
             policy=policy,
             on_segment=on_segment,
             keep_models=keep_models,
-            expected=expected,
+            expected=forecasted,
         )
 
 

@@ -54,7 +54,15 @@ def trained(
     test = {} if winner is None else winner.evaluate(*own.task.data.test)
     models = all_models(own.task, own.columns, engine, history, own.each) if keep_models else ()
     seconds = time.perf_counter() - beginning.start
-    record.finish(history, engine.timings, seconds, winner, test, interrupted=interrupted)
+    record.finish(
+        history,
+        engine.timings,
+        seconds,
+        winner,
+        test,
+        run_seconds=engine.run_seconds,
+        interrupted=interrupted,
+    )
     return Result(
         own.given,
         own.shown,

@@ -14,6 +14,7 @@ from jbn.store.database import reopen as reopen
 from jbn.store.lock import Lock as Lock
 from jbn.store.record import Record as Record
 from jbn.store.record import read as read
+from jbn.store.record import read_spreads as read_spreads
 from jbn.store.record import rounds as rounds
 from jbn.store.schema import column as column
 from jbn.store.schema import standard_error as standard_error

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -61,6 +61,32 @@ def decode(declared: str, cells: Sequence[Any]) -> np.ndarray:
     for row, cell in enumerate(cells):
         values[row] = json.loads(cell) if declared == JSON_TEXT and cell is not None else cell
     return values
+
+
+def spread_cells(
+    config_id: np.ndarray, seed: np.ndarray, spreads: Mapping[str, np.ndarray]
+) -> tuple[str | None, bytes | None]:
+    """Names as JSON, and arrays [rows, 3] as float32 [names, rows, 3], rows by `config_id`, then `seed`.
+
+    >>> spread_cells(np.array([1, 0]), np.array([0, 0]), {"layer_1/var": np.array([[3, 4, 5], [0, 1, 2]])})[0]
+    '["layer_1/var"]'
+    """
+    if not spreads:
+        return None, None
+    order = np.lexsort((seed, config_id))
+    values = np.stack([np.asarray(own)[order] for own in spreads.values()])
+    return json.dumps(list(spreads)), values.astype("<f4").tobytes()
+
+
+def spread_arrays(names: str, cell: bytes) -> dict[str, np.ndarray]:
+    """The arrays that `spread_cells` was given, in the order of its rows.
+
+    >>> cells = spread_cells(np.array([1, 0]), np.array([0, 0]), {"a": np.array([[3, 4, 5], [0, 1, 2]])})
+    >>> spread_arrays(*cells)["a"].tolist()
+    [[0.0, 1.0, 2.0], [3.0, 4.0, 5.0]]
+    """
+    known = json.loads(names)
+    return dict(zip(known, np.frombuffer(cell, "<f4").reshape(len(known), -1, 3), strict=True))
 
 
 def finite(values: np.ndarray) -> list[float | None]:

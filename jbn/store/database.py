@@ -4,7 +4,7 @@ import os
 import sqlite3
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -23,7 +23,8 @@ JsonValue: TypeAlias = "bool | int | float | str | Sequence[JsonValue] | Mapping
 class SegmentRows(NamedTuple):
     """What one segment measured: arrays [rows], one row per configuration and seed that took part.
 
-    `validation` has one array for each name that the store was made to measure.
+    `validation` has one array for each name that the store was made to measure. `spreads` has the lowest, mean and
+    highest channel of running statistics by their names, [rows, 3] each, NaN where a row has none; or nothing.
 
     >>> one = np.zeros(1)
     >>> SegmentRows(config_id=np.array([7]), seed=np.array([0]), steps=np.array([100]), train_loss=one,
@@ -36,6 +37,7 @@ class SegmentRows(NamedTuple):
     steps: npt.NDArray[np.integer]
     train_loss: npt.NDArray[np.floating]
     validation: Mapping[str, npt.NDArray[np.floating]]
+    spreads: Mapping[str, npt.NDArray[np.floating]] = MappingProxyType({})
 
 
 class EventRow(NamedTuple):
@@ -218,6 +220,10 @@ class Store:
             self._connection.executemany(f"INSERT INTO curves VALUES ({places})", cells)
             self._connection.execute("INSERT INTO segments VALUES (?, ?)", (segment, seconds))
             seals.write(self._connection, seals.of_segment(segment), cells)
+            if rows.spreads:
+                own = (segment, *columns.spread_cells(rows.config_id, rows.seed, rows.spreads))
+                self._connection.execute("INSERT INTO spreads VALUES (?, ?, ?)", own)
+                seals.write(self._connection, seals.of_spreads(segment), [own])
 
     def write_events(self, events: Sequence[EventRow]) -> None:
         """Add events, in their order, all of their segments.
@@ -312,7 +318,7 @@ class Store:
             if (number := seals.segment_of(name)) is not None and number >= segments
         ]
         with transaction(self.path, self._connection):
-            for table in ("curves", "segments", "events"):
+            for table in ("curves", "segments", "spreads", "events"):
                 self._connection.execute(f"DELETE FROM {table} WHERE segment >= ?", (segments,))
             self._connection.execute("DELETE FROM checkpoints WHERE segment > ?", (segments,))
             self._connection.executemany("DELETE FROM seals WHERE name = ?", [(name,) for name in gone])

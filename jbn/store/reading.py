@@ -68,6 +68,19 @@ class Reading:
             rows += self._whole(own, seals.of_events(segment), lambda row: f"an event after segment {row[0]}")
         return [(*row[:4], json.loads(row[4])) for row in rows]
 
+    def spreads(self) -> list[Row]:
+        """Segments with spreads of running statistics: number, names and cells of each."""
+        rows = self.rows("spreads", "segment") if self.has("spreads") else []
+        return [row for row in rows if self._whole([row], seals.of_spreads(row[0]), _spreads_called)]
+
+    def members(self, segments: Sequence[int]) -> dict[int, list[tuple[int, int]]]:
+        """Who took part in each of some segments: `config_id` and `seed`, in this order."""
+        found: dict[int, list[tuple[int, int]]] = {segment: [] for segment in segments}
+        for row in self._curve_rows() if found else ():
+            if row[2] in found:
+                found[row[2]].append((row[0], row[1]))
+        return found
+
     def checkpoints(self) -> list[Row]:
         """All checkpoints, the oldest first."""
         return self.rows("checkpoints", "segment") if self.has("checkpoints") else []
@@ -155,6 +168,10 @@ class Reading:
         }
         # The dtype is said, or pandas 3 would make strings of its own of the objects, and NaN of None.
         return pd.DataFrame({name: pd.Series(array, dtype=array.dtype) for name, array in arrays.items()})
+
+
+def _spreads_called(row: Row) -> str:
+    return f"the spread of running statistics in segment {row[0]}"
 
 
 class _Read:

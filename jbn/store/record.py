@@ -4,7 +4,7 @@ import os
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jbn.errors import InputError
-from jbn.store import checkpoints, schema
+from jbn.store import checkpoints, columns, schema
 from jbn.store.checkpoints import Checkpoint
 from jbn.store.reading import Reading
 from jbn.store.sqlite import input_errors
@@ -36,7 +36,8 @@ class Record:
         curves: One row per configuration, seed and segment, in this order: `config_id`, `seed`, `segment`,
             `steps`, `train_loss`, a column `validation_NAME` for each of `measured`; NaN where it was not finite.
         events: What a policy did, in its order: `segment`, `config_id`, `seed`, `event`, `detail`.
-        segments: When each segment had ended: `segment`, `seconds` since the run began.
+        segments: When each segment had ended: `segment`, `seconds` since the run began; of a search in rounds also
+            `round`, whose seconds they are.
         checkpoints: Those that there are, the oldest first.
         version: Of the file's format.
         damage: What was left out since it was altered or cannot be read; only where that was asked for.
@@ -120,6 +121,41 @@ def read(folder: str | os.PathLike[str], *, intact: bool = False, alone: bool = 
         return _together([read(own, intact=intact, alone=True) for own in runs])
     if not os.path.isfile(path):
         raise InputError(f"there is no sweep in {str(folder)!r} (no {path.name}); name the folder of a run")
+    with _reading(path, intact=intact) as own:
+        return _record(own)
+
+
+def read_spreads(
+    folder: str | os.PathLike[str], member: Callable[[int], tuple[int, int]]
+) -> dict[int, dict[str, np.ndarray]]:
+    """The spreads of running statistics that one member after the other had: of the winner, say, and whom it copied.
+
+    Args:
+        folder: The folder of one sweep.
+        member: `config_id` and `seed` of whom to look at, by the number of the segment.
+
+    Returns:
+        By segment and name: the lowest, mean and highest channel, float32 [3]. Segments without spreads are missing.
+
+    Raises:
+        InputError: As `read`.
+    """
+    with _reading(Path(folder) / schema.FILE_NAME, intact=False) as own:
+        kept = own.spreads()
+        members = own.members([segment for segment, _, _ in kept])
+    found = {}
+    for segment, names, cells in kept:
+        if (wanted := member(segment)) in members[segment]:
+            row = members[segment].index(wanted)
+            spreads = columns.spread_arrays(names, cells).items()
+            found[segment] = {
+                name: values[row] for name, values in spreads if not np.isnan(values[row]).all()
+            }
+    return found
+
+
+@contextmanager
+def _reading(path: Path, *, intact: bool) -> Iterator[Reading]:
     with (
         _damage_told(path),
         input_errors(path),
@@ -127,7 +163,7 @@ def read(folder: str | os.PathLike[str], *, intact: bool = False, alone: bool = 
         closing(_open(there, whole=not intact)) as connection,
         _snapshot(connection),
     ):
-        return _record(Reading(path, connection, intact=intact))
+        yield Reading(path, connection, intact=intact)
 
 
 def _record(own: Reading) -> Record:
@@ -170,6 +206,13 @@ def _together(runs: list[Record]) -> Record:
         table, curve, happened = own.configurations.copy(), own.curves.copy(), own.events.copy()
         for frame in (table, curve, happened):
             frame["config_id"] += before
+        happened["detail"] = pd.Series(
+            [
+                detail if event != "copied" else {**detail, "config_id": detail["config_id"] + before}
+                for event, detail in zip(happened["event"], happened["detail"], strict=True)
+            ],
+            dtype=object,
+        )
         table.insert(1, "round", number)
         configurations.append(table)
         curves.append(curve)
@@ -180,10 +223,14 @@ def _together(runs: list[Record]) -> Record:
         "test",
         "test_accuracy",
         "seconds",
+        "run_seconds",
+        "peak_bytes",
         "timings",
+        "expected",
         "segments",
         "round",
         "region",
+        "started",
         "finished",
     )
     shared = {name: value for name, value in runs[0].settings.items() if name not in of_one}
@@ -193,10 +240,16 @@ def _together(runs: list[Record]) -> Record:
             "finished": runs[-1].settings.get("finished"),
             "rounds": len(runs),
             "regions": [own.settings.get("region") for own in runs],
+            "of_rounds": [
+                {name: own.settings[name] for name in of_one if name in own.settings} for own in runs
+            ],
         },
         configurations=pd.concat(configurations, ignore_index=True),
         curves=pd.concat(curves, ignore_index=True),
         events=pd.concat(events, ignore_index=True),
+        segments=pd.concat(
+            [own.segments.assign(round=number) for number, own in enumerate(runs, 1)], ignore_index=True
+        ),
         damage=tuple(f"round {n}: {one}" for n, own in enumerate(runs, 1) for one in own.damage),
     )
 

@@ -6,8 +6,9 @@ from jbn.errors import InputError
 
 FILE_NAME = "sweep.sqlite"
 APPLICATION_ID = 0x006A626E  # "jbn": in the file's header, tells a sweep from any other SQLite file
-SCHEMA_VERSION = 5
-# Still read: 1 has no standard errors, 1 and 2 no metric but accuracy, 1 to 3 no events, 1 to 4 no seals.
+SCHEMA_VERSION = 6
+# Still read: 1 has no standard errors, 1 and 2 no metric but accuracy, 1 to 3 no events, 1 to 4 no seals, 1 to 5 no
+# spreads.
 OLDEST_VERSION = 1
 
 
@@ -64,6 +65,7 @@ def statements(hypers: Mapping[str, str], measured: Sequence[str]) -> list[str]:
         "PRIMARY KEY(config_id, seed, segment)) WITHOUT ROWID",
         "CREATE TABLE events(segment INTEGER, config_id INTEGER, seed INTEGER, event TEXT, detail TEXT)",
         "CREATE TABLE segments(segment INTEGER PRIMARY KEY, seconds REAL)",
+        "CREATE TABLE spreads(segment INTEGER PRIMARY KEY, names TEXT, cells BLOB)",
         "CREATE TABLE checkpoints(segment INTEGER PRIMARY KEY, file TEXT, digest TEXT, bytes INTEGER)",
         "CREATE TABLE seals(name TEXT PRIMARY KEY, checksums BLOB) WITHOUT ROWID",
     ]

@@ -21,6 +21,11 @@ def of_segment(segment: int) -> str:
     return f"segment {segment}"
 
 
+def of_spreads(segment: int) -> str:
+    """The name of the seal of a segment's spreads of running statistics."""
+    return f"spreads {segment}"
+
+
 def of_events(segment: int) -> str:
     """The name of the seals of what a policy did after a segment."""
     return f"events {segment}"
@@ -33,7 +38,7 @@ def segment_of(name: str) -> int | None:
     (7, None)
     """
     kind, _, number = name.partition(" ")
-    return int(number) if kind in ("segment", "events") else None
+    return int(number) if kind in ("segment", "spreads", "events") else None
 
 
 def checksums(rows: Iterable[Row]) -> np.ndarray:

@@ -50,7 +50,7 @@ def test_a_large_sweep(tmp_path):
     assert (folder / "sweep.sqlite").read_bytes() == before
     with Image.open(path) as image:
         assert image.format == "PNG"
-        assert image.width == pytest.approx(18 / 2.54 * 300, rel=0.01)
+        assert image.width == pytest.approx(8 / 2.54 * 300, rel=0.01)  # a column
         assert image.info["dpi"] == pytest.approx((300, 300), rel=0.01)
         corners = [(0, 0), (image.width - 1, image.height - 1)]
         assert [image.convert("RGB").getpixel(corner) for corner in corners] == [(255, 255, 255)] * 2

@@ -39,7 +39,7 @@ def estimate(*, count=32, epochs=10, workers=2, seeds=1, accuracy=None, space=SP
     paces = {built(own): Pace(0.5, 2.0 / planned.member(own[0].structure)) for own in layout.programs}
     accuracy = np.linspace(0, 1, count) if accuracy is None else np.asarray(accuracy)
     metrics = Metrics(1 - accuracy, {"loss": 1 - accuracy, "accuracy": accuracy})
-    first = Segment(metrics, np.ones(len(accuracy), np.int64))
+    first = Segment(metrics, np.ones(len(accuracy), np.int64), {})
     members = {own[0].structure: np.arange(len(accuracy)) for own in layout.programs}
     rehearsal = Rehearsal(
         STARTS, paces, 0.25, first, members, configs, engine=types.SimpleNamespace(working_bytes=int)
@@ -125,7 +125,7 @@ def test_survivors_are_of_the_cohorts_that_were_good():
     good[0] = 1.0
     members = {structures[128].structure: np.array([0]), structures[256].structure: np.array([1])}
     metrics = Metrics(1 - good, {"loss": 1 - good, "accuracy": good})
-    rehearsal = own.rehearsals[0]._replace(first=Segment(metrics, np.ones(30, np.int64)), members=members)
+    rehearsal = own.rehearsals[0]._replace(first=Segment(metrics, np.ones(30, np.int64), {}), members=members)
     _, second = course(dataclasses.replace(own, rehearsals=(rehearsal,)), 30, jbn.halving())
     assert second.sum() == 10
     assert set(np.flatnonzero(second)) <= set(structures[128].rows.tolist())

@@ -53,6 +53,33 @@ def test_there_is_a_row_for_every_configuration_and_segment_it_took_part_in(run)
             np.testing.assert_array_equal(own.steps, result.history.steps[:, config_id])
 
 
+def test_what_was_expected_and_what_it_took_are_there(run):
+    folder, result = run
+    settings = store.read(folder).settings
+    assert settings["expected"]["programs"] == len(settings["plan"]["programs"])
+    assert settings["expected"]["run_seconds"] > 0
+    assert settings["expected"]["peak_bytes"] > 1e7
+    assert settings["run_seconds"] == result.run_seconds
+    assert settings["peak_bytes"] > 1e8
+
+
+def test_the_spreads_of_running_statistics_are_those_of_the_member(tmp_path):
+    """Layers and widths differ, so there is padding; the last ones are those of the winner itself."""
+    space = jbn.Space(learning_rate=jbn.log_uniform(1e-4, 1e-1), layers=jbn.choice(1, 2),
+                      hidden_units=jbn.integers(3, 9), batch_size=256)  # fmt: skip
+    configs = jbn.search.random(space, 6, key=0)
+    task = jbn.Task(model=jbn.mlp(), data=TASK.data)
+    result = jbn.sweep(task, configs, epochs=2, key=jax.random.key(1), seeds=2, out=tmp_path / "run")
+    best = result.best()
+    found = store.read_spreads(tmp_path / "run", lambda segment: (best.config_id, best.seed))
+    assert sorted(found) == [0, 1]
+    assert {name.split("/")[0] for name in found[1]} == set(best.stats)
+    for name, (low, mean, high) in found[1].items():
+        layer, field = name.split("/")
+        own = np.asarray(getattr(best.stats[layer], field), np.float64)
+        np.testing.assert_allclose([low, mean, high], [own.min(), own.mean(), own.max()], rtol=1e-5)
+
+
 def test_the_winner_s_weights_are_there(run):
     folder, result = run
     weights = store.load_weights(folder / "best.npz")

@@ -123,7 +123,7 @@ def test_a_newer_format(tmp_path):
     new(tmp_path).close()
     plain(tmp_path, "PRAGMA user_version = 99")
     with pytest.raises(
-        InputError, match=r"has format 99, this jbn reads formats 1 to 5; use the jbn that wrote it"
+        InputError, match=r"has format 99, this jbn reads formats 1 to 6; use the jbn that wrote it"
     ):
         read(tmp_path)
 
