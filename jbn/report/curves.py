@@ -131,7 +131,9 @@ def _figure(record: Record, width: float = 18.0) -> "Figure":
         _draw_key(axes[1], scale)
     _draw_curves(axes[0], sweep, colours)
     for own in axes if narrow else axes[:1]:
-        _set_metric_axis(own, sweep)
+        _set_metric_axis(own, sweep, apart=0.13 if narrow else 0.05)
+    if narrow:
+        axes[0].set_title(axes[0].get_title().replace(": ", ":\n"))
     figure.legend(loc="outside lower center", ncols=1 if narrow else 3, frameon=False)
     return figure
 
@@ -148,10 +150,10 @@ def _colour_scale(rate: FloatArray) -> "ScalarMappable":
     return ScalarMappable(LogNorm(low / margin, high * margin), colours)
 
 
-def _set_metric_axis(axes: "Axes", sweep: Measured) -> None:
+def _set_metric_axis(axes: "Axes", sweep: Measured, *, apart: float) -> None:
     axes.set_ylabel(f"validation {sweep.objective.metric.replace('_', ' ')}")
     if sweep.objective.metric in SHARES:
-        _set_accuracy_axis(axes, sweep)
+        _set_accuracy_axis(axes, sweep, apart)
         return
     values = np.concatenate([sweep.curves.ravel(), sweep.final, _band(sweep).ravel()])
     values = values[np.isfinite(values)]
@@ -178,11 +180,11 @@ def set_log_ticks(axes: "Axes", low: float, high: float) -> None:
     axes.minorticks_off()
 
 
-def _set_accuracy_axis(axes: "Axes", sweep: Measured) -> None:
+def _set_accuracy_axis(axes: "Axes", sweep: Measured, apart: float) -> None:
     accuracy = np.append(sweep.curves, sweep.final)
     scale = AccuracyScale.of(accuracy)
     low, high = scale.limits(np.append(accuracy, _band(sweep)))
-    ticks = scale.ticks(low, high)
+    ticks = scale.ticks(low, high, apart=apart)
     axes.set_yscale("function", functions=(scale.forward, scale.inverse))
     axes.set_ylim(low, high)
     axes.set_yticks(ticks, [f"{tick:.6g}" for tick in ticks])

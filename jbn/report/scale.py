@@ -63,10 +63,14 @@ class AccuracyScale(NamedTuple):
         low, high = self.inverse([places.min() - 2 * margin, places.max() + margin])
         return float(low), float(high)
 
-    def ticks(self, low: float, high: float) -> list[float]:
+    def ticks(self, low: float, high: float, *, apart: float = 0.05) -> list[float]:
         """The accuracies to label between two ends, ascending: round ones that do not touch each other.
 
-        A range too narrow for four of them is labelled in even steps.
+        Args:
+            low: One end.
+            high: The other.
+            apart: How far they are from each other at least, as a share of the axis. A range too narrow for four of
+                them is labelled in even steps.
 
         >>> AccuracyScale(0.01).ticks(0.0, 1.001)
         [0.0, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 1.0]
@@ -74,7 +78,7 @@ class AccuracyScale(NamedTuple):
         bottom, top = self.forward([low, high])
         chosen: list[float] = []
         for accuracy in (round(1 - error, 9) for error in _LABELLED):
-            near = np.abs(self.forward(chosen) - self.forward(accuracy)) < 0.05 * (top - bottom)
+            near = np.abs(self.forward(chosen) - self.forward(accuracy)) < apart * (top - bottom)
             if low <= accuracy <= high and not near.any():
                 chosen.append(accuracy)
         return sorted(chosen) if len(chosen) > 3 else _even_steps(low, high)

@@ -170,13 +170,21 @@ def test_both_panels_show_all_accuracies_also_1(figure):
     assert "1" in [label.get_text() for label in left.get_yticklabels()]
 
 
-def test_labels_do_not_overlap(tmp_path):
+@pytest.mark.parametrize("width", [8, 18])
+def test_labels_do_not_overlap_and_nothing_is_cut_off(tmp_path, width):
     curves = 1 - np.geomspace(0.9, 1 / 360, 40)[:, None]
     rates = np.geomspace(1e-4, 1, 40)
     with _style():
-        figure = _figure(read(sweep(tmp_path, curves, ["done"] * 40, learning_rate=rates)))
+        status = ["done"] * 20 + ["stopped"] * 18 + ["diverged"] * 2
+        figure = _figure(read(sweep(tmp_path, curves, status, learning_rate=rates)), width)
         figure.draw_without_rendering()
-        for labels in (figure.axes[0].get_yticklabels(), figure.axes[1].get_xticklabels()):
+        whole = figure.bbox
+        for text in (*(axes.title for axes in figure.axes), *figure.legends[0].get_texts()):
+            box = text.get_window_extent()
+            assert whole.x0 <= box.x0
+            assert box.x1 <= whole.x1, text.get_text()
+        lowest = figure.axes[-1] if width == 8 else figure.axes[0]
+        for labels in (lowest.get_yticklabels(), figure.axes[1].get_xticklabels()):
             boxes = sorted((box.x0, box.y0, box) for box in (text.get_window_extent() for text in labels))
             assert len(boxes) > 4
             pairs = [(a[2], b[2]) for i, a in enumerate(boxes) for b in boxes[i + 1 :]]
