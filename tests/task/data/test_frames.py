@@ -22,7 +22,7 @@ def write(path, content):
         ("a.csv", CSV),
         ("A.CSV", CSV.encode("utf-8-sig")),
         ("a.csv", CSV.replace("\n", "\r\n")),
-        ("a.csv.gz", gzip.compress(CSV.encode())),
+        ("a.csv.gz", gzip.compress(CSV.encode(), mtime=0)),
     ],
 )
 def test_csv_files(tmp_path, name, content):
@@ -60,7 +60,7 @@ def test_names_stay_as_they_are_in_the_file(tmp_path):
         ("a.csv", "a,b\n1,ä\n".encode("latin-1"), ["UnicodeDecodeError", "no table in UTF-8"]),
         ("a.csv", bytes(range(256)), ["damaged"]),
         ("a.csv.gz", CSV, ["BadGzipFile"]),
-        ("a.csv.gz", gzip.compress(CSV.encode())[:-9], ["EOFError"]),
+        ("a.csv.gz", gzip.compress(CSV.encode(), mtime=0)[:-9], ["EOFError"]),
         ("a.parquet", "", ["is empty", "ArrowInvalid"]),
         ("a.parquet", CSV, ["ArrowInvalid"]),
         ("a.csv", "a;b\n1;2\n", ["must have commas between its columns", "'a;b'", "sep="]),
