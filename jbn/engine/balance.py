@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jbn.engine.layout import Chunk, Place, gathered, vacated
+from jbn.engine.layout import Chunk, Place, gathered, put_numbers, vacated
 from jbn.task.hyper import Structure
 
 _TAIL = 0.1  # of a worker's time: how long it may wait at the end
@@ -67,11 +67,12 @@ def balanced(
     """
     loads = [_load(chunk, alive, seconds) for chunk in chunks]
     new, share = [], min(1.0, max(_LEAST, _TAIL * segments))
-    for device, own in enumerate(devices):
-        here = [load for load in loads if load.chunk.device == device]
+    for number, device in enumerate(devices):
+        here = [load for load in loads if load.chunk.device == number]
         most = share * sum(load.seconds for load in here) / workers if workers > 1 else math.inf
-        for group in _groups(here):
-            new += _moved(group, most, own)
+        moved = [chunk for group in _groups(here) for chunk in _moved(group, most)]
+        put_numbers(moved, device)
+        new += moved
     if not new:
         return list(chunks)
     whole = [_load(chunk, alive, seconds) for chunk in [*new, *chunks]]
@@ -97,7 +98,7 @@ def _groups(loads: Sequence[_Load]) -> Iterator[list[_Load]]:
     yield from found.values()
 
 
-def _moved(group: Sequence[_Load], most: float, device: Any) -> list[Chunk]:
+def _moved(group: Sequence[_Load], most: float) -> list[Chunk]:
     """New chunks for members of such chunks, which are taken from the old ones; none where nothing is gained."""
     heavy = [load for load in group if load.seconds > _HEAVY * most and len(load.seats) > 1]
     moving = [load for load in group if load in heavy or load.sparse]
@@ -106,7 +107,7 @@ def _moved(group: Sequence[_Load], most: float, device: Any) -> list[Chunk]:
     shares = _shares([seat for load in moving for seat in load.seats], most, moving[0].chunk.slots)
     if len(shares) >= len(moving) and not heavy:
         return []
-    new = [gathered([seat.place for seat in share], device) for share in shares]
+    new = [gathered([seat.place for seat in share]) for share in shares]
     vacated([seat.place for load in moving for seat in load.seats])
     return new
 

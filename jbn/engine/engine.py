@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from jaxtyping import Float, Int, PRNGKeyArray, PyTree
 
-from jbn.engine.arithmetic import member_shapes
+from jbn.engine.arithmetic import arithmetic, member_shapes
 from jbn.engine.balance import balanced
 from jbn.engine.cost import member_seconds, rates
 from jbn.engine.edits import copy_states, place_of, put_states, set_numbers, state_of
@@ -305,7 +305,12 @@ class Engine:
     @property
     def state_bytes(self) -> int:
         """How much state there is, empty slots included."""
-        return sum(leaf.nbytes for chunk in self._chunks for leaf in jax.tree.leaves(chunk.populations))
+        there = [chunk for chunk in self._chunks if chunk.populations is not None]
+        return sum(
+            chunk.slots * arithmetic(self._task, part.structure).state_bytes
+            for chunk in there
+            for part in chunk.parts
+        )
 
     def put(self, member: int, state: Member) -> None:
         """Gives a member a state, of the shapes that its own has."""

@@ -112,18 +112,28 @@ def lay_out(
     ]
     drafts.sort(key=lambda draft: (not draft.first, -_work(task, draft.rows)))
 
-    def part(structure: Structure, rows: np.ndarray, seed: int, device: Any) -> Part:
+    def part(structure: Structure, rows: np.ndarray, seed: int) -> Part:
         filled = _filled(rows, plan.slots)
         own = jax.tree.map(lambda a: a[filled], traced(structure.optimizer))
         own |= {name: configs[name][filled].astype(np.int32) for name in structure.padded}
-        return Part(structure, rows * seeds + seed, jax.device_put(own, device))
+        return Part(structure, rows * seeds + seed, own)
 
-    def chunk(place: int, draft: _Draft) -> Chunk:
-        device = place % len(devices)
-        parts = tuple(part(structure, rows, draft.seed, devices[device]) for structure, rows in draft.rows)
-        return Chunk(parts, draft.seed, device, plan.slots)
+    chunks = [
+        Chunk(
+            tuple(part(*own, draft.seed) for own in draft.rows), draft.seed, place % len(devices), plan.slots
+        )
+        for place, draft in enumerate(drafts)
+    ]
+    for number, device in enumerate(devices):
+        put_numbers([chunk for chunk in chunks if chunk.device == number], device)
+    return chunks
 
-    return [chunk(*entry) for entry in enumerate(drafts)]
+
+def put_numbers(chunks: Sequence[Chunk], device: Any) -> None:
+    """Brings the numbers of members to their device, all at once: a call takes longer than what it moves."""
+    numbers = jax.device_put([[part.traced for part in chunk.parts] for chunk in chunks], device)
+    for chunk, own in zip(chunks, numbers, strict=True):
+        chunk.parts = tuple(part._replace(traced=one) for part, one in zip(chunk.parts, own, strict=True))
 
 
 def halves(chunk: Chunk, device: Any) -> list[Chunk]:
@@ -134,15 +144,16 @@ def halves(chunk: Chunk, device: Any) -> list[Chunk]:
         for half, own in enumerate((there[: -(-len(there) // 2)], there[-(-len(there) // 2) :])):
             places[half].extend(Place(chunk, number, slot) for slot in own)
     slots = -(-chunk.slots // 2)
-    return [gathered(own, device, slots=slots) for own in places if own]
+    both = [gathered(own, slots=slots) for own in places if own]
+    put_numbers(both, device)
+    return both
 
 
-def gathered(places: Sequence[Place], device: Any, *, slots: int | None = None) -> Chunk:
-    """A chunk of members that are in chunks of the same programs, with what state they have.
+def gathered(places: Sequence[Place], *, slots: int | None = None) -> Chunk:
+    """A chunk of members that are in chunks of the same programs, with what state they have; all on the host.
 
     Args:
         places: where they are, at least one.
-        device: where they are going to be.
         slots: the new capacity; with the old one, the default, programs stay.
     """
     like = places[0].chunk
@@ -159,7 +170,7 @@ def gathered(places: Sequence[Place], device: Any, *, slots: int | None = None) 
             for number, own in enumerate(sources)
         )
 
-    traced = jax.device_put(picked(lambda chunk: [part.traced for part in chunk.parts]), device)
+    traced = picked(lambda chunk: [part.traced for part in chunk.parts])
     parts = tuple(
         Part(part.structure, _filled_from(own, None, part.members, *_members(own, number)), numbers)
         for number, (part, own, numbers) in enumerate(zip(like.parts, sources, traced, strict=True))

@@ -357,7 +357,7 @@ def test_the_report_says_how_the_region_moved_too(rounds, place):
     assert "How the region moved:" in shown.stdout
     region = [line.split() for line in rounds.stdout.splitlines() if line.startswith("learning_rate")]
     assert region == [line.split() for line in shown.stdout.splitlines() if line.startswith("learning_rate")]
-    assert shown.stdout.splitlines()[-1] == "wrote fine/curves.png"
+    assert shown.stdout.splitlines()[-1] == "wrote fine/report.html"
 
 
 def test_a_search_that_ended_in_its_first_round_says_nothing_of_regions(capsys):

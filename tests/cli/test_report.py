@@ -63,13 +63,19 @@ def test_what_cannot_be_is_said_in_one_line(place, options, words):
 
 
 def test_a_served_page_ends_with_ctrl_c(place):
-    command = [sys.executable, "-m", "jbn", "report", "run", "--serve", "--port", "0"]
-    with subprocess.Popen(
-        command, cwd=place, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
-        address = re.match(r"(http://127\.0\.0\.1:\d+/)  \(Ctrl-C ends it\)", process.stdout.readline())[1]
-        with urllib.request.urlopen(address, timeout=20) as answer:
-            assert answer.status == 200
-        process.send_signal(signal.SIGINT)
-        out, error = process.communicate(timeout=20)
+    """Also where whoever began this process ignores Ctrl-C, as shells do for what runs in the background."""
+    listening = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    heard = f"{listening}; from jbn.cli import main; main()"
+    command = [sys.executable, "-c", heard, "report", "run", "--serve", "--port", "0"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, cwd=place, **pipes) as process:
+        try:
+            said = process.stdout.readline()
+            address = re.match(r"(http://127\.0\.0\.1:\d+/)  \(Ctrl-C ends it\)", said)[1]
+            with urllib.request.urlopen(address, timeout=60) as answer:
+                assert answer.status == 200
+            process.send_signal(signal.SIGINT)
+            out, error = process.communicate(timeout=60)
+        finally:
+            process.kill()
     assert (process.returncode, out, error) == (0, "ended\n", "")

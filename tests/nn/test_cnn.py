@@ -198,7 +198,7 @@ def test_dropout_of_the_padded_test_drops_something_in_training_alone():
     model, hyper = cnn(batch_norm="none"), {**EXACT, "outputs": OUTPUTS}
     outputs = [programs("tanh", "none")[0](rate, start, x, weights)[2][0][0] for rate in (0.0, 0.4)]
     assert np.abs(outputs[0] - outputs[1]).max() > 0.1
-    params, x = jax.tree.map(np.float32, (start[0], x))
+    params, x = jax.tree.map(lambda a: jax.numpy.asarray(a, np.float32), (start[0], x))
     infer = jax.jit(lambda rate: model.infer(params, {}, x, hyper={**hyper, "dropout": rate}))
     inferred = [infer(rate) for rate in (0.0, 0.4)]
     assert_array_equal(*inferred)

@@ -78,7 +78,7 @@ def test_all_parts_are_drawn(browser, halved):
         for plot in ("curves", "coordinates", "slices", "importance", "timeline", "statistics"):
             assert page.locator(f"#{plot}-plot svg, #{plot}-plot canvas").count() > 0, plot
         named = page.locator("#coordinates-plot .annotation-text").all_text_contents()
-        assert {"learningrate", "beta1", "hiddenunits", "val. accuracy"} <= set(named)
+        assert {"learningrate", "beta1", "hiddenunits", "val.accuracy"} <= set(named)
         assert shown(page) == 27
 
 
