@@ -80,6 +80,7 @@ class Engine:
         self._trainer = Trainer(task, plan, key, seeds=seeds, workers=workers, waits=waits, spreads=spreads)
         self._chunks = lay_out(task, configs, plan, seeds, workers.devices, workers=workers.count)
         self._schedule: Schedule | None = None
+        self._state_bytes = functools.cache(lambda own: arithmetic(task, own).state_bytes)
         self.runs: list[Run] = []
         self.members = sum(len(part.members) for chunk in self._chunks for part in chunk.parts)
 
@@ -306,11 +307,7 @@ class Engine:
     def state_bytes(self) -> int:
         """How much state there is, empty slots included."""
         there = [chunk for chunk in self._chunks if chunk.populations is not None]
-        return sum(
-            chunk.slots * arithmetic(self._task, part.structure).state_bytes
-            for chunk in there
-            for part in chunk.parts
-        )
+        return sum(chunk.slots * self._state_bytes(part.structure) for chunk in there for part in chunk.parts)
 
     def put(self, member: int, state: Member) -> None:
         """Gives a member a state, of the shapes that its own has."""

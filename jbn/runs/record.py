@@ -29,6 +29,7 @@ from jbn.task.optimizer_choice import groups
 from jbn.task.task import Task
 
 WEIGHTS = "best.npz"
+_TABLE_SHARE = 0.01  # of the time that a run may spend on its table: all of it is in the curves too
 _log = logging.getLogger("jbn")
 
 
@@ -74,6 +75,7 @@ class _Folder(Recorder):
         self._folder, self._store, self._start = folder, own, start
         self._seeds, self._folds = setup.seeds, setup.folds
         self._pace = Pace(time.perf_counter())
+        self._table_due = 0.0
 
     def due(self, engine: Engine) -> bool:
         """Where writing one is a small share of the time since the last."""
@@ -94,7 +96,7 @@ class _Folder(Recorder):
         events: Sequence[Event],
         spreads: Mapping[str, np.ndarray] = MappingProxyType({}),
     ) -> None:
-        """Appends the curves' last points and brings the table up to date."""
+        """Appends the curves' last points; brings the table up to date where that is a small share of the time."""
         index, seeds = len(history.steps) - 1, self._seeds
         took_part = np.flatnonzero(history.took_part(index))
         rows = store.SegmentRows(
@@ -108,7 +110,8 @@ class _Folder(Recorder):
         self._store.write_segment(index, rows, seconds=time.perf_counter() - self._start)
         if events:
             self._store.write_events([_plain(event, seeds) for event in events])
-        self.table(history)
+        if time.perf_counter() >= self._table_due:
+            self.table(history)
 
     def finish(
         self,
@@ -148,9 +151,12 @@ class _Folder(Recorder):
 
     def table(self, history: History) -> None:
         """Writes status, steps and metrics of all configurations."""
+        begun = time.perf_counter()
         now = standing(history, self._seeds, self._folds)
         ids = np.arange(len(now.status))
         self._store.write_table(ids, now.status, now.steps, now.columns())
+        ended = time.perf_counter()
+        self._table_due = ended + (ended - begun) / _TABLE_SHARE
 
 
 @contextlib.contextmanager
