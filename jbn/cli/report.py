@@ -69,7 +69,7 @@ def _write(folder: Path, how: How, console: Console) -> None:
 
     written = []
     if how.png is not None:
-        learning_curves(folder, how.png, width=how.width or _WIDTH)
+        learning_curves(folder, how.png, width=_WIDTH if how.width is None else how.width)
         written.append(how.png)
     if how.html is not None or how.png is None:
         page = how.html or folder / "report.html"

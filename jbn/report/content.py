@@ -298,7 +298,10 @@ def _cost(settings: Mapping[str, Any]) -> list[dict[str, Any]]:
     """What was planned and what happened, all rounds together; None where it is not known."""
     runs = of_rounds(settings)
     planned = [own.get("expected") or {} for own in runs]
-    timings = [own.get("timings") or {} for own in runs]
+    whole = [
+        {} if own.get("resumed") else own for own in runs
+    ]  # one that was resumed knows its last process alone
+    timings = [own.get("timings") or {} for own in whole]
     compiling = [_sum([own.get("trace"), own.get("compile")]) for own in timings]
     rows = [
         (
@@ -312,7 +315,7 @@ def _cost(settings: Mapping[str, Any]) -> list[dict[str, Any]]:
             "training, all workers together",
             "s",
             [own.get("run_seconds") for own in planned],
-            [own.get("run_seconds") for own in runs],
+            [own.get("run_seconds") for own in whole],
         ),
         ("whole run", "s", [None], [own.get("seconds") for own in runs]),
     ]

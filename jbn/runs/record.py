@@ -7,7 +7,6 @@ import platform
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -29,7 +28,7 @@ from jbn.task.optimizer_choice import groups
 from jbn.task.task import Task
 
 WEIGHTS = "best.npz"
-_TABLE_SHARE = 0.01  # of the time that a run may spend on its table: all of it is in the curves too
+_TABLE_SHARE = 0.01  # of the time that a run may spend on a table in which only numbers of the curves are new
 _log = logging.getLogger("jbn")
 
 
@@ -46,12 +45,7 @@ class Recorder:
     def checkpoint(self, engine: Engine, segments: int) -> None:
         """Called between two segments, with how many were trained."""
 
-    def segment(
-        self,
-        history: History,
-        events: Sequence[Event],
-        spreads: Mapping[str, np.ndarray] = MappingProxyType({}),
-    ) -> None:
+    def segment(self, history: History, events: Sequence[Event], spreads: Mapping[str, np.ndarray]) -> None:
         """Called after every segment, with what the policy did after it and the spreads of running statistics."""
 
     def finish(
@@ -90,13 +84,8 @@ class _Folder(Recorder):
             _log.warning("%s; the run goes on without this checkpoint", error)
         self._pace.wrote(begun, time.perf_counter())
 
-    def segment(
-        self,
-        history: History,
-        events: Sequence[Event],
-        spreads: Mapping[str, np.ndarray] = MappingProxyType({}),
-    ) -> None:
-        """Appends the curves' last points; brings the table up to date where that is a small share of the time."""
+    def segment(self, history: History, events: Sequence[Event], spreads: Mapping[str, np.ndarray]) -> None:
+        """Appends the last points of the curves; the table is brought up to date after events, else seldom."""
         index, seeds = len(history.steps) - 1, self._seeds
         took_part = np.flatnonzero(history.took_part(index))
         rows = store.SegmentRows(
@@ -110,7 +99,7 @@ class _Folder(Recorder):
         self._store.write_segment(index, rows, seconds=time.perf_counter() - self._start)
         if events:
             self._store.write_events([_plain(event, seeds) for event in events])
-        if time.perf_counter() >= self._table_due:
+        if events or time.perf_counter() >= self._table_due:
             self.table(history)
 
     def finish(

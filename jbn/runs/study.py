@@ -156,9 +156,9 @@ def recording_seconds(own: Setting, layout: Plan) -> tuple[float, float]:
             record = stack.enter_context(
                 recorder(Path(folder, "run"), _few(own, layout, count), start=0.0, settings=None)
             )
-            record.segment(_flat(own.task, count, 1), [])
+            record.segment(_flat(own.task, count, 1), [], {})
             began = time.perf_counter()
-            record.segment(_flat(own.task, count, 2), [])
+            record.segment(_flat(own.task, count, 2), [], {})
             seconds.append(time.perf_counter() - began)
     each = max(0.0, (seconds[1] - seconds[0]) / (counts[1] - counts[0]))
     return max(0.0, seconds[0] - counts[0] * each), each

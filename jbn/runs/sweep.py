@@ -130,9 +130,12 @@ def sweep(
         own = Setup(given, task, shown, columns, layout, epochs, key, seeds, folds)
         empty = empty_history(task, shown, engine, seeds)
         check_policy(policy, empty)
-        more = {**(settings or {}), **({"tuning": [trial._asdict() for trial in trials]} if tuned else {})}
-        cost = expected(task, layout, workers=crew, epochs=epochs, seeds=seeds, peak=peak)
-        more = {"expected": cost._asdict(), **more}
+        more = dict(settings or {})
+        if tuned:
+            more["tuning"] = [trial._asdict() for trial in trials]
+        if out is not None:
+            cost = expected(task, layout, workers=crew, epochs=epochs, seeds=seeds, peak=peak)
+            more["expected"] = cost._asdict()
         record = stack.enter_context(recorder(out, own, start=start, settings=more))
         return trained(
             own,

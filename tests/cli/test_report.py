@@ -52,6 +52,7 @@ def test_a_picture_of_the_width_that_is_asked_for(place):
         (("--serve", "--png", "a.png"), "--serve writes nothing: leave out --html and --png, or --serve"),
         (("--port", 80), "--port is for --serve: add that, or leave it out"),
         (("--width", 8), "--width is that of a picture: add --png PATH, or leave it out"),
+        (("--png", "a.png", "--width", 0), "at least 5 cm wide, got 0; a column has 8, a page 18"),
         (("--png", "a.png", "--width", 2), "at least 5 cm wide, got 2; a column has 8, a page 18"),
     ],
 )

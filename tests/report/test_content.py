@@ -155,6 +155,13 @@ def test_planned_and_actual(tmp_path, recorded):
     assert running["peak memory"]["happened"] is None
 
 
+def test_what_a_resumed_run_took_before_is_not_known(tmp_path, recorded):
+    found = {own["name"]: own for own in said(recorded(tmp_path / "run", resumed=[2]))["cost"]}
+    assert [found[name]["happened"] for name in ("programs", "tracing and compiling")] == [None, None]
+    assert found["training, all workers together"]["happened"] is None
+    assert found["whole run"]["happened"] == 20.0  # pauses left out
+
+
 @pytest.fixture
 def rounds(tmp_path, recorded):
     """Two rounds; the second one's region is smaller and its winner is the best of all."""

@@ -63,6 +63,29 @@ def test_what_was_expected_and_what_it_took_are_there(run):
     assert settings["peak_bytes"] > 1e8
 
 
+def test_the_table_is_brought_up_to_date_after_events_and_seldom_else(tmp_path, monkeypatch):
+    """A policy's stop is in it at once; in between it is left alone, and in the end it is that of the result."""
+    monkeypatch.setattr("jbn.runs.record._TABLE_SHARE", 1e-9)
+    written, seen = [], {}
+    write = store.Store.write_table
+    monkeypatch.setattr(store.Store, "write_table", lambda *a: (written.append(a), write(*a)))
+
+    def look(now):
+        table = store.read(tmp_path / "run").configurations
+        seen[now.segment] = (int((table["status"] == "stopped").sum()), len(written))
+
+    result = jbn.sweep(
+        TASK, {"learning_rate": np.geomspace(1e-4, 0.1, 9)}, epochs=27, key=jax.random.key(1),
+        policy=jbn.halving(), out=tmp_path / "run", on_segment=look,
+    )  # fmt: skip
+    for rung, stopped in {1: 6, 3: 8}.items():
+        assert seen[rung][0] == stopped
+    assert seen[27][1] == seen[3][1]
+    table = store.read(tmp_path / "run").configurations
+    assert table["steps"].tolist() == result.history.steps[-1].tolist()
+    assert (table["status"] == "done").sum() == 1
+
+
 def test_the_spreads_of_running_statistics_are_those_of_the_member(tmp_path):
     """Layers and widths differ, so there is padding; the last ones are those of the winner itself."""
     space = jbn.Space(learning_rate=jbn.log_uniform(1e-4, 1e-1), layers=jbn.choice(1, 2),
