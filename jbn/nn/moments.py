@@ -2,12 +2,12 @@
 
 from typing import Any, NamedTuple
 
-import chex
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Float
 
 from jbn.nn import channels
+from jbn.nn.assertions import assert_at_least_one_axis
 from jbn.nn.channels import ChannelAxis
 from jbn.nn.fusion import each
 from jbn.nn.sums import Sums, sums, sums_about
@@ -62,7 +62,7 @@ class Moments(NamedTuple):
         Raises:
             ValueError: a mask or an axis that does not fit.
         """
-        chex.assert_rank(x, set(range(1, 17)))
+        assert_at_least_one_axis(x)
         x = widen(x)
         where = channels.find(x, channel_axis)
         if mask is None and axis_name is None:

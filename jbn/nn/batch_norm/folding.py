@@ -3,11 +3,11 @@
 import math
 from typing import Literal
 
-import chex
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
 from jbn.nn import channels
+from jbn.nn.assertions import assert_shape
 from jbn.nn.batch_norm.parts import BatchNormParams, BatchNormStats, assert_fits, inverse_deviation
 
 
@@ -107,7 +107,7 @@ def fold_into_next(
 def _assert_bias(bias: Array | None, kernel: Array) -> None:
     if bias is not None:
         message = f"the bias must fit the last axis of the kernel, {kernel.shape}"
-        chex.assert_shape(bias, kernel.shape[-1:], custom_message=message)
+        assert_shape(bias, kernel.shape[-1:], message)
 
 
 def _typed(kernel: Array, *results: Array) -> tuple[Array, Array]:

@@ -3,12 +3,12 @@
 import math
 from typing import Any, NamedTuple
 
-import chex
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float
 
 from jbn.nn import channels
+from jbn.nn.assertions import assert_shape
 from jbn.nn.channels import ChannelAxis
 from jbn.nn.fusion import each
 from jbn.nn.moments import AxisName, Moments, widen
@@ -207,7 +207,7 @@ def assert_shapes(x: Array, where: channels.Channels, **values: Any) -> None:
     """Each of the named values has one entry a channel."""
     for name, value in values.items():
         message = f"batch norm's {name} must fit channel axis {', '.join(map(str, where.axes))} of {x.shape}"
-        chex.assert_shape(value, where.shape, custom_message=message)
+        assert_shape(value, where.shape, message)
 
 
 def check_number(name: str, value: ArrayLike, low: float, high: float) -> None:
