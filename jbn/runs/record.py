@@ -21,7 +21,7 @@ from jbn.policies import Event, History
 from jbn.runs.pace import Pace
 from jbn.runs.result import Best
 from jbn.runs.setup import Setup
-from jbn.runs.table import standing
+from jbn.runs.table import Standing, standing
 from jbn.runs.versions import versions
 from jbn.search import Configs
 from jbn.task.optimizer_choice import groups
@@ -70,6 +70,7 @@ class _Folder(Recorder):
         self._seeds, self._folds = setup.seeds, setup.folds
         self._pace = Pace(time.perf_counter())
         self._table_due = 0.0
+        self._written: Standing | None = None
 
     def due(self, engine: Engine) -> bool:
         """Where writing one is a small share of the time since the last."""
@@ -139,11 +140,13 @@ class _Folder(Recorder):
         )
 
     def table(self, history: History) -> None:
-        """Writes status, steps and metrics of all configurations."""
+        """Writes status, steps and metrics of the configurations in which they are other than written."""
         begun = time.perf_counter()
         now = standing(history, self._seeds, self._folds)
-        ids = np.arange(len(now.status))
-        self._store.write_table(ids, now.status, now.steps, now.columns())
+        ids = np.flatnonzero(now.changed(self._written))
+        columns = {name: values[ids] for name, values in now.columns().items()}
+        self._store.write_table(ids, now.status[ids], now.steps[ids], columns)
+        self._written = now
         ended = time.perf_counter()
         self._table_due = ended + (ended - begun) / _TABLE_SHARE
 

@@ -39,6 +39,15 @@ class Standing(NamedTuple):
         errors = {standard_error(name): values for name, values in self.standard_errors.items()}
         return {**means, **errors, "objective": self.objective}
 
+    def changed(self, before: "Standing | None") -> np.ndarray:
+        """Which configurations stand elsewhere than before; all where nothing was before."""
+        if before is None:
+            return np.ones(len(self.status), bool)
+        other = (self.status != before.status) | (self.steps != before.steps)
+        for now, then in zip(self.columns().values(), before.columns().values(), strict=True):
+            other |= (now != then) & ~(np.isnan(now) & np.isnan(then))
+        return other
+
 
 def standing(history: History, seeds: int, folds: int = 1) -> Standing:
     """Every configuration's status and metrics of its last segment."""

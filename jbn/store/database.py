@@ -240,7 +240,7 @@ class Store:
                     f"every config_id must be in the sweep, but only {cursor.rowcount} of {count} are; "
                     "use the ids of the table of configurations"
                 )
-            _seal_configurations(self._connection)
+            _seal_again(self._connection, ids)
 
     def write_settings(self, **more: JsonValue) -> None:
         """Add settings, or replace those of the same name (finish time, winner, test accuracy, ...).
@@ -345,20 +345,22 @@ def _new_database(
             connection.executemany(
                 f"INSERT INTO configurations VALUES ({places}, 'running', 0{empty})", cells
             )
-            _seal_configurations(connection)
+            table = connection.execute("SELECT * FROM configurations ORDER BY config_id")
+            seals.write(connection, seals.CONFIGURATIONS, table)
     except BaseException:
         connection.close()
         raise
     return connection
 
 
-def rows_of(connection: sqlite3.Connection, table: str, order: str) -> list[tuple[Any, ...]]:
-    """All rows of a table."""
-    return connection.execute(f"SELECT * FROM {table} ORDER BY {order}").fetchall()
-
-
-def _seal_configurations(connection: sqlite3.Connection) -> None:
-    seals.write(connection, seals.CONFIGURATIONS, rows_of(connection, "configurations", "config_id"))
+def _seal_again(connection: sqlite3.Connection, ids: Sequence[int]) -> None:
+    """Seals these configurations, whose rows were changed."""
+    select = "SELECT * FROM configurations WHERE config_id = ?"
+    seals.replace(
+        connection,
+        seals.CONFIGURATIONS,
+        {own: row for own in ids for row in connection.execute(select, (own,))},
+    )
 
 
 def _write_settings(connection: sqlite3.Connection, cells: Sequence[tuple[str, str]]) -> None:

@@ -2,7 +2,7 @@
 
 import sqlite3
 import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -55,6 +55,14 @@ def checksums(rows: Iterable[Row]) -> np.ndarray:
 def write(connection: sqlite3.Connection, name: str, rows: Iterable[Row]) -> None:
     """Seal rows, in this order, within the transaction that writes them."""
     connection.execute("INSERT OR REPLACE INTO seals VALUES (?, ?)", (name, checksums(rows).tobytes()))
+
+
+def replace(connection: sqlite3.Connection, name: str, rows: Mapping[int, Row]) -> None:
+    """Seal some rows anew, by their places among those that were sealed."""
+    ((before,),) = connection.execute("SELECT checksums FROM seals WHERE name = ?", (name,))
+    own = np.frombuffer(before, "<u4").copy()
+    own[list(rows)] = checksums(rows.values())
+    connection.execute("UPDATE seals SET checksums = ? WHERE name = ?", (own.tobytes(), name))
 
 
 def read(connection: sqlite3.Connection) -> dict[str, np.ndarray]:

@@ -1,6 +1,7 @@
 """How the running statistics of members are spread over channels: what a reader of their layers looks at."""
 
-from collections.abc import Iterator, Mapping
+import functools
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -37,41 +38,51 @@ def spreads(
     Returns:
         By names such as "layer_1/mean".
     """
-    leaves = dict(_of_channels(stats))
-    if not leaves or not len(slots):
+    leaves, tree = jax.tree.flatten(stats)
+    names = _of_channels(tree, tuple((leaf.shape, leaf.dtype) for leaf in leaves))
+    if not names or not len(slots):
         return {}
-    flat = [np.array(leaf)[slots].reshape(len(slots), -1) for leaf in leaves.values()]
+    flat = [np.array(leaves[place])[slots].reshape(len(slots), -1) for place in names.values()]
     sizes = _sizes(problem, structure, traced, slots)
-    whole = [np.full(len(slots), leaf.shape[1]) for leaf in flat]
-    own = np.array([sizes.get(_layer(name), width) for name, width in zip(leaves, whole, strict=True)])
-    values = np.empty((len(flat), len(slots), max(leaf.shape[1] for leaf in flat)))
-    for row, leaf in zip(values, flat, strict=True):
+    own = np.empty((len(flat), len(slots)), int)
+    values = np.empty((*own.shape, max(leaf.shape[1] for leaf in flat)))
+    for name, size, row, leaf in zip(names, own, values, flat, strict=True):
+        size[:] = sizes.get(name.split("/", 1)[0], leaf.shape[1])  # by the layer
         row[:, : leaf.shape[1]] = leaf
+    return dict(zip(names, _spread(values, own), strict=True))
+
+
+def _spread(
+    values: Float[np.ndarray, "names live channels"], sizes: Int[np.ndarray, "names live"]
+) -> Float[np.ndarray, "names live 3"]:
+    """Of the first channels, as many as each has."""
     # the first channel stands for padding: it changes neither the lowest nor the highest
-    padding = np.arange(values.shape[-1]) >= own[..., None]
-    np.copyto(values, values[..., :1], where=padding)
+    missing = values.shape[-1] - sizes
+    if missing.any():
+        np.copyto(values, values[..., :1], where=np.arange(values.shape[-1]) >= sizes[..., None])
+    found = np.empty((*sizes.shape, 3), np.float32)
     with np.errstate(invalid="ignore", over="ignore"):  # of members that diverged
-        mean = (values.sum(-1) - padding.sum(-1) * values[..., 0]) / own
-        found = np.stack([values.min(-1), mean, values.max(-1)], axis=-1).astype(np.float32)
-    return dict(zip(leaves, found, strict=True))
+        found[..., 0], found[..., 2] = values.min(-1), values.max(-1)
+        found[..., 1] = (values.sum(-1) - missing * values[..., 0]) / sizes
+    return found
 
 
-def _of_channels(stats: PyTree) -> Iterator[tuple[str, Any]]:
-    for path, leaf in jax.tree_util.tree_leaves_with_path(stats):
-        if leaf.ndim > 1 and leaf.size and jnp.issubdtype(leaf.dtype, jnp.floating):
-            yield jax.tree_util.keystr(path, simple=True, separator="/"), leaf
-
-
-def _layer(name: str) -> str:
-    return name.split("/", 1)[0]
+@functools.lru_cache(maxsize=256)
+def _of_channels(tree: Any, leaves: Sequence[tuple[tuple[int, ...], np.dtype]]) -> dict[str, int]:
+    """The places of leaves with channels, by their names."""
+    paths = jax.tree_util.tree_leaves_with_path(tree.unflatten(range(len(leaves))))
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/"): place
+        for (path, place), (shape, dtype) in zip(paths, leaves, strict=True)
+        if len(shape) > 1 and 0 not in shape and jnp.issubdtype(dtype, jnp.floating)
+    }
 
 
 def _sizes(
     problem: Problem, structure: Structure, traced: Traced, slots: Int[np.ndarray, " live"]
-) -> Mapping[str, Int[np.ndarray, " live"]]:
-    """How many channels every member has in the layers of which the model knows it."""
+) -> Mapping[str, Int[np.ndarray, " live"] | int]:
+    """How many channels every member has, or all of them, in the layers of which the model knows it."""
     if problem.model.channels is None:
         return {}
     padded = {name: np.array(traced[name])[slots] for name in structure.padded}
-    found = problem.model.channels(hyper=for_model(problem, {**dict(structure.values), **padded}))
-    return {name: np.broadcast_to(own, len(slots)) for name, own in found.items()}
+    return problem.model.channels(hyper=for_model(problem, {**dict(structure.values), **padded}))

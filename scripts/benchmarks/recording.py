@@ -1,39 +1,52 @@
 """What recording a run costs: sweeps with a folder and without, in turn.
 
 256 configurations of the digits for 50 epochs, without a policy and with successive halving; with --data-dir
-DIRECTORY of MNIST's files also 16 of them. Medians of --rounds N (default 5).
+DIRECTORY of MNIST's files also 16 of them. Medians of --rounds N (default 5), of more where they are short, as
+single ones differ by more than what is measured; with 95 % intervals of resampled rounds.
 """
 
 import argparse
 import statistics
 import tempfile
+import time
 from pathlib import Path
 
 import jax
+import numpy as np
+import scipy.stats
 from common import write
 
 import jbn
 from jbn import store
 
 AT_MOST = 1.03
+AT_LEAST_SECONDS = 150  # of a case's rounds
 
 
 def recorded(task, configs, epochs, policy, rounds):
     """Seconds without and with a folder, and what is in it."""
     options = {"epochs": epochs, "key": jax.random.key(1), "policy": policy}
     jbn.sweep(task, configs, **options)  # compiles
-    rows = []
-    for _ in range(rounds):
-        without = jbn.sweep(task, configs, **options).seconds
+    rows, begun = [], time.perf_counter()
+    while len(rows) < rounds or time.perf_counter() - begun < AT_LEAST_SECONDS:
         with tempfile.TemporaryDirectory(dir=Path.home()) as folder:  # a disk, not memory
-            out = Path(folder, "run")
-            own = jbn.sweep(task, configs, out=out, **options).seconds
+            out, seconds = Path(folder, "run"), {}
+            for kept in (None, out)[:: 1 if len(rows) % 2 else -1]:
+                seconds["without" if kept is None else "with"] = jbn.sweep(
+                    task, configs, out=kept, **options
+                ).seconds
             record = store.read(out)
             size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
         checkpoints = [one.segment for one in record.checkpoints]
-        rows.append({"without": without, "with": own, "checkpoints": checkpoints, "bytes": size})
-    ratio = statistics.median(row["with"] / row["without"] for row in rows)
-    return {"ratio": ratio, "at_most": AT_MOST, "rows": rows}
+        rows.append({**seconds, "checkpoints": checkpoints, "bytes": size})
+    ratios = [row["with"] / row["without"] for row in rows]
+    interval = scipy.stats.bootstrap((ratios,), np.median, rng=0, method="percentile").confidence_interval
+    return {
+        "ratio": statistics.median(ratios),
+        "interval": [float(end) for end in interval],
+        "at_most": AT_MOST,
+        "rows": rows,
+    }
 
 
 def main():
@@ -54,7 +67,9 @@ def main():
         result[name] = own = recorded(*case, options.rounds)
         last = own["rows"][-1]
         print(
-            f"{name}: {own['ratio']:.3f} of the time without (at most {AT_MOST}); {last['without']:.1f} s, "
+            f"{name}: {own['ratio']:.3f} of the time without (at most {AT_MOST}; 95 % interval "
+            f"{own['interval'][0]:.3f} to {own['interval'][1]:.3f}, {len(own['rows'])} rounds); "
+            f"{last['without']:.1f} s, "
             f"checkpoints {last['checkpoints']}, {last['bytes'] / 1e6:.1f} MB",
             flush=True,
         )

@@ -60,3 +60,15 @@ def test_before_the_first_segment_there_is_nothing():
     now = standing(history(np.zeros((0, 4)), [RUNNING] * 4), 2)
     assert now.status.tolist() == ["running"] * 2
     assert all(np.isnan(values).all() for values in now.columns().values())
+
+
+def test_what_changed_is_known_row_by_row():
+    before = standing(history([[0.5, NAN, 0.7, 0.2]], [RUNNING] * 4), 1)
+    assert before.changed(None).all()
+    assert not before.changed(before).any()
+    now = standing(history([[0.5, NAN, 0.8, 0.2]], [RUNNING, RUNNING, RUNNING, STOPPED]), 1)
+    assert now.changed(before).tolist() == [False, False, True, True]
+    later = now._replace(steps=now.steps + np.array([10, 0, 0, 0]))
+    assert later.changed(now).tolist() == [True, False, False, False]
+    known = standing(history([[0.5, 0.1, 0.8, 0.2]], [RUNNING, RUNNING, RUNNING, STOPPED]), 1)
+    assert known.changed(now).tolist() == [False, True, False, False]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jbn.errors import InputError
-from jbn.store import EventRow, SegmentRows, create, read
+from jbn.store import EventRow, SegmentRows, create, read, reopen
 from jbn.store.seals import checksums
 
 CONFIGS = {
@@ -49,6 +49,17 @@ def test_an_unaltered_run_is_whole(run):
     assert len(record.curves) == 12
     assert record.segments.to_numpy().tolist() == [[0, 0], [1, 1], [2, 2], [3, 3]]
     assert read(run, intact=True).damage == ()
+
+
+def test_a_row_written_again_is_whole_and_hides_no_altered_one(run):
+    one = np.array([1])
+    with reopen(run, segments=4) as store:
+        store.write_table(one, np.array(["stopped"]), one, {"validation_loss": np.array([0.125])})
+        assert read(run).configurations["status"].tolist() == ["done", "stopped", "done"]
+        change(run, "UPDATE configurations SET validation_loss = 9 WHERE config_id = 2")
+        store.write_table(one, np.array(["done"]), one, {"validation_loss": np.array([0.25])})
+    with pytest.raises(InputError, match="configuration 2 was altered"):
+        read(run)
 
 
 def test_a_checksum_is_that_of_a_row_as_python_writes_it():
