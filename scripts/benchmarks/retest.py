@@ -230,12 +230,16 @@ def missed(found):
 
 
 def in_processes(pool, size, seeds, count):
-    """`measure`, the seeds shared among so many processes of one thread each."""
-    shares = [seeds[place::count] for place in range(count)]
-    context = multiprocessing.get_context("spawn")
+    """`measure`, each seed by one of so many processes of one thread each."""
+    context, rows = multiprocessing.get_context("spawn"), []
     with concurrent.futures.ProcessPoolExecutor(count, mp_context=context) as processes:
-        jobs = [processes.submit(measure, pool, size, share, workers=1) for share in shares if share]
-        return sorted((row for job in jobs for row in job.result()), key=lambda row: row["seed"])
+        jobs = [processes.submit(measure, pool, size, [seed], workers=1) for seed in seeds]
+        for job in concurrent.futures.as_completed(jobs):
+            own = job.result()
+            rows += own
+            verdicts = ", ".join(f"{row['kind']} {row['verdict']}" for row in own)
+            print(f"seed {own[0]['seed']}: {verdicts}", flush=True)
+    return sorted(rows, key=lambda row: row["seed"])
 
 
 def show(rows, found):
