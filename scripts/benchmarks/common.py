@@ -6,6 +6,9 @@ import os
 import platform
 from pathlib import Path
 
+import numpy as np
+import scipy.stats
+
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -25,6 +28,12 @@ def write(name, result):
     path = RESULTS / f"{name}.json"
     path.write_text(json.dumps({**machine(), **result}, indent=1) + "\n")
     print(f"written to scripts/benchmarks/results/{path.name}")
+
+
+def median(ratios):
+    """The median of ratios of rounds, and its 95 % interval over resampled rounds."""
+    found = scipy.stats.bootstrap((ratios,), np.median, rng=0, method="percentile").confidence_interval
+    return float(np.median(ratios)), [float(found.low), float(found.high)]
 
 
 def _processor():

@@ -12,12 +12,13 @@ good the winners are on the test part. Beside it, a population of 16 of one stru
 import argparse
 import json
 import statistics
+import time
 from pathlib import Path
 
 import jax
 import numpy as np
 import retest
-from common import write
+from common import median, write
 
 import jbn
 from jbn.engine.plan import plan
@@ -25,7 +26,7 @@ from jbn.engine.workers import Workers
 from jbn.search import Configs
 
 PRICE, EPOCHS, CONFIGS = 1.15, 27, 256
-ROUNDS = {"digits": 5, "mnist": 3}
+ROUNDS, AT_LEAST_SECONDS = 3, 150
 
 
 def price(name, data, *, members, measured):
@@ -45,22 +46,31 @@ def price(name, data, *, members, measured):
 
     seconds_each(task, configs, members=2, measured=1)  # compiles
     run(on_segment=lambda now: True)
-    rows = []
-    for _ in range(ROUNDS[name]):  # one after the other, since a machine is not always equally fast
+    rows, begun = [], time.perf_counter()
+    # one after the other, since a machine is not always equally fast; single rounds differ by a fifth
+    while len(rows) < ROUNDS or time.perf_counter() - begun < AT_LEAST_SECONDS:
         each, cores = seconds_each(task, configs, members=members, measured=measured)
         result = run()
         epochs = (~np.isnan(result.history.train_loss)).sum(axis=0)
         steps = float((epochs * each).sum()) / cores
         rows.append({"seconds": result.seconds, "steps_seconds": steps, "programs": result.timings.programs})
-    ratio = statistics.median(row["seconds"] / row["steps_seconds"] for row in rows)
+    ratio, interval = median([row["seconds"] / row["steps_seconds"] for row in rows])
     whole = float(each.sum()) * EPOCHS / cores
     trained = int(epochs.sum())
     whole_epochs = CONFIGS * EPOCHS
     print(
-        f"halving, {name}: {trained} of {whole_epochs} epochs, {ratio:.2f} of its members' step times",
+        f"halving, {name}: {trained} of {whole_epochs} epochs, {ratio:.2f} of its members' step times "
+        f"({interval[0]:.2f} to {interval[1]:.2f}, {len(rows)} rounds)",
         flush=True,
     )
-    return {"ratio": ratio, "at_most": PRICE, "epochs": trained, "plain_seconds": whole, "rows": rows}
+    return {
+        "ratio": ratio,
+        "interval": interval,
+        "at_most": PRICE,
+        "epochs": trained,
+        "plain_seconds": whole,
+        "rows": rows,
+    }
 
 
 def seconds_each(task, configs, *, members, measured):

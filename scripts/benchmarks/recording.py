@@ -6,15 +6,12 @@ single ones differ by more than what is measured; with 95 % intervals of resampl
 """
 
 import argparse
-import statistics
 import tempfile
 import time
 from pathlib import Path
 
 import jax
-import numpy as np
-import scipy.stats
-from common import write
+from common import median, write
 
 import jbn
 from jbn import store
@@ -39,14 +36,8 @@ def recorded(task, configs, epochs, policy, rounds):
             size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
         checkpoints = [one.segment for one in record.checkpoints]
         rows.append({**seconds, "checkpoints": checkpoints, "bytes": size})
-    ratios = [row["with"] / row["without"] for row in rows]
-    interval = scipy.stats.bootstrap((ratios,), np.median, rng=0, method="percentile").confidence_interval
-    return {
-        "ratio": statistics.median(ratios),
-        "interval": [float(end) for end in interval],
-        "at_most": AT_MOST,
-        "rows": rows,
-    }
+    ratio, interval = median([row["with"] / row["without"] for row in rows])
+    return {"ratio": ratio, "interval": interval, "at_most": AT_MOST, "rows": rows}
 
 
 def main():
