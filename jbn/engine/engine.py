@@ -342,8 +342,9 @@ def _enter(whole: Segment, outcome: Outcome) -> None:
         for name, values in own.metrics.validation.items():
             whole.metrics.validation[name][members] = values
         for name, values in own.spreads.items():
-            unknown = np.full((len(whole.steps), 3), np.nan, np.float32)
-            whole.spreads.setdefault(name, unknown)[members] = values
+            if name not in whole.spreads:
+                whole.spreads[name] = np.full((len(whole.steps), 3), np.nan, np.float32)
+            whole.spreads[name][members] = values
 
 
 def _counts(turn: Turn) -> tuple[tuple[Structure, int], ...]:

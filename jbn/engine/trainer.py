@@ -1,6 +1,7 @@
 """One segment of one chunk: what a worker does with it."""
 
 import threading
+import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -17,7 +18,7 @@ from jbn.engine.workers import Workers
 from jbn.task.arrays import Arrays, Fold
 from jbn.task.data import Blocks
 from jbn.task.member import Block, Metrics, Rows
-from jbn.task.spread import looked_at, spreads
+from jbn.task.spread import Looks, Members, spreads
 from jbn.task.streams import Streams, order, streams
 from jbn.task.task import Task
 
@@ -73,7 +74,8 @@ class Trainer:
         waits: bool,
         spreads: bool = False,
     ):
-        self._task, self._tile, self._waits, self._spreads = task, plan.tile, waits, spreads
+        self._task, self._tile, self._waits = task, plan.tile, waits
+        self._looks = Looks(workers.count, now=time.perf_counter()) if spreads else None
         self._devices, self._platform = workers.devices, workers.platform
         arrays = task.arrays()
         folds = arrays.folds or (None,)
@@ -198,26 +200,26 @@ class Trainer:
             judged = programs.evaluate(_models(populations), traced, live, validation)
             parts = zip(losses, judged, populations, slots, strict=True)
             results = [_on_host(Segment(Metrics(loss, own), p.step, {}), at) for loss, own, p, at in parts]
-            if self._spreads and looked_at(epoch):
-                results = self._with_spreads(chunk, populations, slots, results)
+            if self._looks is not None and self._looks.due(epoch, now=time.perf_counter()):
+                results = self._with_spreads(self._looks, chunk, populations, slots, results)
         chunk.populations = jax.tree.map(np.array, populations) if self._waits else populations
         chunk.losses = () if self._feed is None else losses
         return results
 
     def _with_spreads(
         self,
+        looks: Looks,
         chunk: Chunk,
         populations: Sequence[Population],
         slots: Sequence[np.ndarray],
         results: Sequence[Segment],
     ) -> list[Segment]:
-        parts = zip(chunk.parts, populations, slots, results, strict=True)
-        return [
-            result._replace(
-                spreads=spreads(self._task.problem, part.structure, part.traced, population.stats, at)
-            )
-            for part, population, at, result in parts
-        ]
+        begun = time.perf_counter()
+        parts = zip(chunk.parts, populations, slots, strict=True)
+        members = [Members(part.structure, part.traced, own.stats, at) for part, own, at in parts]
+        found = spreads(self._task.problem, members)
+        looks.took(time.perf_counter() - begun)
+        return [result._replace(spreads=own) for result, own in zip(results, found, strict=True)]
 
     def _block_like(self) -> Block:
         assert self._feed is not None

@@ -28,7 +28,9 @@ from jbn.task.optimizer_choice import groups
 from jbn.task.task import Task
 
 WEIGHTS = "best.npz"
-_TABLE_SHARE = 0.01  # of the time that a run may spend on a table in which only numbers of the curves are new
+_TABLE_SHARE = (
+    0.005  # of the time that a run may spend on a table in which only numbers of the curves are new
+)
 _log = logging.getLogger("jbn")
 
 
@@ -74,7 +76,7 @@ class _Folder(Recorder):
 
     def due(self, engine: Engine) -> bool:
         """Where writing one is a small share of the time since the last."""
-        return self._pace.due(time.perf_counter(), engine.state_bytes)
+        return self._pace.due(time.perf_counter(), lambda: engine.state_bytes)
 
     def checkpoint(self, engine: Engine, segments: int) -> None:
         """Writes the state of all members; where the disk refuses, the run goes on without."""

@@ -1,5 +1,6 @@
 """The versions of what a run computes with."""
 
+import functools
 import importlib.metadata
 
 _VERSIONED = ("jbn", "jax", "jaxlib", "numpy", "optax")
@@ -11,4 +12,7 @@ def versions() -> dict[str, str]:
     >>> sorted(versions())
     ['jax', 'jaxlib', 'jbn', 'numpy', 'optax']
     """
-    return {name: importlib.metadata.version(name) for name in _VERSIONED}
+    return {name: _version(name) for name in _VERSIONED}
+
+
+_version = functools.cache(importlib.metadata.version)

@@ -47,9 +47,16 @@ def checksums(rows: Iterable[Row]) -> np.ndarray:
     >>> checksums([(0, 0.5, "done"), (1, None, "done")]).tolist()
     [1291480526, 1686483376]
     """
+    texts = (_stored(row) for row in rows)
+    return np.array([zlib.crc32(text.encode("utf-8", "surrogatepass")) for text in texts], "<u4")
+
+
+def _stored(row: Row) -> str:
+    text = repr(row)
+    if "-0.0" not in text:
+        return text
     # SQLite stores -0.0 as 0.0
-    stored = (tuple(cell + 0.0 if isinstance(cell, float) else cell for cell in row) for row in rows)
-    return np.array([zlib.crc32(repr(row).encode("utf-8", "surrogatepass")) for row in stored], "<u4")
+    return repr(tuple(cell + 0.0 if isinstance(cell, float) else cell for cell in row))
 
 
 def write(connection: sqlite3.Connection, name: str, rows: Iterable[Row]) -> None:

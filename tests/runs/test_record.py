@@ -86,8 +86,9 @@ def test_the_table_is_brought_up_to_date_after_events_and_seldom_else(tmp_path, 
     assert (table["status"] == "done").sum() == 1
 
 
-def test_the_spreads_of_running_statistics_are_those_of_the_member(tmp_path):
+def test_the_spreads_of_running_statistics_are_those_of_the_member(tmp_path, monkeypatch):
     """Layers and widths differ, so there is padding; the last ones are those of the winner itself."""
+    monkeypatch.setattr("jbn.task.spread._SHARE", 1.0)
     space = jbn.Space(learning_rate=jbn.log_uniform(1e-4, 1e-1), layers=jbn.choice(1, 2),
                       hidden_units=jbn.integers(3, 9), batch_size=256)  # fmt: skip
     configs = jbn.search.random(space, 6, key=0)

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 
 import jbn
+from jbn.task import spread
 from jbn.task.hyper import Structure
-from jbn.task.spread import looked_at, spreads
+from jbn.task.spread import Looks, Members, looked_at
 
 RNG = np.random.default_rng(0)
 PROBLEM = jbn.Task(model=jbn.mlp(), data=jbn.data.arrays(RNG.normal(size=(60, 4)), np.arange(60) % 3)).problem
@@ -14,6 +15,11 @@ STRUCTURE = Structure(
     (("layers", 2), ("hidden_units", 6), ("hidden_units_2", 9)), ("hidden_units", "hidden_units_2")
 )
 SIZES = {"hidden_units": np.array([6, 1, 4]), "hidden_units_2": np.array([9, 3, 7])}
+
+
+def spreads(problem, structure, traced, stats, slots):
+    (found,) = spread.spreads(problem, [Members(structure, traced, stats, slots)])
+    return found
 
 
 def stats():
@@ -54,6 +60,17 @@ def test_only_statistics_with_channels_have_spreads():
     assert spreads(PROBLEM, STRUCTURE, SIZES, stats(), np.arange(0)) == {}
     other = {"batch_stats": {"norm": {"mean": jnp.ones((3, 2, 2)), "steps": jnp.ones((3, 4), int)}}}
     assert list(spreads(PROBLEM, STRUCTURE, SIZES, other, np.arange(3))) == ["batch_stats/norm/mean"]
+
+
+def test_they_are_taken_while_that_is_a_small_share_of_the_time():
+    looks = Looks(2, now=100.0)
+    for _ in range(3):  # chunks of the first segment, whatever it takes
+        assert looks.due(9, now=100.0)
+        looks.took(0.01)
+    looks.took(0.02)
+    assert not looks.due(8, now=1e9)  # none of those that are looked at
+    assert not looks.due(11, now=104.9)  # 0.05 s of 2 * 4.9 s are more than half a percent
+    assert looks.due(11, now=105.1)
 
 
 def test_they_are_taken_less_often_the_longer_it_goes_on():
