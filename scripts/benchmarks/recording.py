@@ -1,8 +1,8 @@
 """What recording a run costs: sweeps with a folder and without, in turn.
 
 256 configurations of the digits for 50 epochs without a policy, 256 and 1,024 for 81 with successive halving; with
---data-dir DIRECTORY of MNIST's files also 16 of them. Medians of --rounds N (default 5), of more where they are short, as
-single ones differ by more than what is measured; with 95 % intervals of resampled rounds.
+--data-dir DIRECTORY of MNIST's files also 16 of them. Medians of --rounds N (default 5), of more where they are
+short, as single ones differ by more than what is measured; with 95 % intervals of resampled rounds.
 """
 
 import argparse
@@ -69,11 +69,11 @@ def main():
     for name, case in cases.items():
         result[name] = own = recorded(*case, options.rounds)
         last = own["rows"][-1]
+        low, high = own["interval"]
         print(
-            f"{name}: {own['ratio']:.3f} of the time without (at most {AT_MOST}; 95 % interval "
-            f"{own['interval'][0]:.3f} to {own['interval'][1]:.3f}, {len(own['rows'])} rounds), {own['processor_ratio']:.3f} of the cores' time; "
-            f"{last['without']:.1f} s, "
-            f"checkpoints {last['checkpoints']}, {last['bytes'] / 1e6:.1f} MB",
+            f"{name}: {own['ratio']:.3f} of the time without (at most {AT_MOST}; 95 % interval {low:.3f} to "
+            f"{high:.3f}, {len(own['rows'])} rounds), {own['processor_ratio']:.3f} of the cores' time; "
+            f"{last['without']:.1f} s, checkpoints {last['checkpoints']}, {last['bytes'] / 1e6:.1f} MB",
             flush=True,
         )
     write("recording", result)
