@@ -69,8 +69,8 @@ def test_they_are_taken_while_that_is_a_small_share_of_the_time():
         looks.took(0.01)
     looks.took(0.02)
     assert not looks.due(8, now=1e9)  # none of those that are looked at
-    assert not looks.due(11, now=104.9)  # 0.05 s of 2 * 4.9 s are more than half a percent
-    assert looks.due(11, now=105.1)
+    assert not looks.due(11, now=108.3)  # 0.05 s of 2 * 8.3 s are more than 0.3 %
+    assert looks.due(11, now=108.4)
 
 
 def test_they_are_taken_less_often_the_longer_it_goes_on():
