@@ -190,7 +190,9 @@ def main(arguments: Sequence[str] | None = None, folder: Path = HERE) -> int:
     if own.readme:
         write_readme(folder)
         return 0
-    passed_on = ["--smoke"] * own.smoke + (["--data-dir", own.data_dir] if own.data_dir else [])
+    passed_on = ["--smoke"] * own.smoke
+    for option, value in (("--data-dir", own.data_dir), ("--python", own.python)):
+        passed_on += [option, value] if value else []
     try:
         failed = run_all(folder, own.only, passed_on)
     except KeyboardInterrupt:
@@ -205,6 +207,7 @@ def _parsed(arguments: Sequence[str] | None, known: Sequence[str]) -> argparse.N
     parser = argparse.ArgumentParser(prog="research/run_all", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--smoke", action="store_true", help="small versions of all; writes nothing")
     parser.add_argument("--data-dir", help="with MNIST's files")
+    parser.add_argument("--python", metavar="PATH", help="an interpreter with other frameworks")
     parser.add_argument("--only", nargs="+", metavar="NAME", help=f"some of {', '.join(known)}")
     parser.add_argument("--readme", action="store_true", help="run nothing, only write README.md anew")
     own = parser.parse_args(arguments)

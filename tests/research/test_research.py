@@ -177,6 +177,121 @@ class TestVerdicts:
         ]
         assert script("before_or_after").judge(rows, {}).verdict == verdict
 
+    @pytest.mark.parametrize(
+        ("won", "drift", "cost", "withstood", "true"),
+        [
+            (1, 0.2, 1, 3, "held"),
+            (-1, 0.2, -1, 3, "drift, later layers"),
+            (-1, 0.9, -1, 0, "not held"),
+        ],
+    )
+    def test_covariate_shift(self, won, drift, cost, withstood, true):
+        own = script("covariate_shift")
+        rows = [
+            *(
+                own.row("colouring", name, "won back less half of lost", interval(won))
+                for name in own.COLOURINGS
+            ),
+            own.row("drift", own.NORM, "over none", interval(drift)),
+            own.row("drift", own.NOISE, "over none", interval(2)),
+            *(
+                own.row("smoothness", name, "change of gradient over none", interval(1))
+                for name in (own.NORM, own.NOISE)
+            ),
+            own.row("speed", own.NORM, "times as fast as none", interval(2)),
+            own.row("speed", own.NOISE, "steps over batch norm", interval(1.5)),
+            own.row("speed", own.NOISE, "cost less half of gain (log)", interval(cost)),
+            own.row("later layers", "all", "lost less than none", interval(withstood)),
+        ]
+        found = own.judge(rows, {})
+        assert found.verdict == (true if "held" in true else "depends")
+        assert "," not in true or found.because.startswith(f"True for {true}. ")
+
+    @pytest.mark.parametrize(
+        ("less", "verdict"),
+        [((0, 2, 0, 2), "held"), ((2, 2, 0, 0), "depends"), ((0, 1, 0, 0), "not held")],
+    )
+    def test_stale_settings(self, less, verdict):
+        cases = [("steady", 3), ("steady", 4)]
+        cases += [(stream, part) for stream in ("wrong labels", "shrinking") for part in (3, 4)]
+        rows = [
+            {
+                "stream": stream,
+                "part": part,
+                "gain_points": interval(value),
+                "less_control_points": interval(value),
+            }
+            for (stream, part), value in zip(cases, (0, 0, *less), strict=True)
+        ]
+        assert script("stale_settings").judge(rows, {}).verdict == verdict
+
+    @pytest.mark.parametrize(
+        ("lines", "times", "verdict"),
+        [
+            ((10, 20, 40), (1, 2, 8), "held"),
+            ((10, 30, 30), (1, 1, 1), "depends"),
+            ((9, 10, 9), (1, 1, 1.5), "not held"),
+        ],
+    )
+    def test_frameworks(self, lines, times, verdict):
+        rows = [
+            {
+                "framework": f"{name} 1.0",
+                "lines": count,
+                "accuracy": 0.9,
+                "over_jbn": interval(ratio),
+                "licence": "MIT",
+                "log_over_jbn": np.log([ratio, 1.01 * ratio, 0.99 * ratio]).tolist(),
+            }
+            for name, count, ratio in zip(("jbn", "one", "two"), lines, times, strict=True)
+        ]
+        found = script("frameworks").judge(rows, {"not_measured": ["three"]})
+        assert found.verdict == verdict
+        assert found.because.endswith("Not measured: three")
+
+
+class TestParts:
+    """What single scripts measure by."""
+
+    def test_code_is_counted_without_comments_docstrings_and_blank_lines(self, tmp_path):
+        path = tmp_path / "program.py"
+        path.write_text(
+            '"""A\nprogram."""\n\nimport sys  # one\n\n\ndef f():\n    """Two."""\n    # three\n'
+            "    return (\n        1,\n    )\n"
+        )
+        lines, tokens = script("frameworks").code(path)
+        assert (lines, tokens) == (5, 2 + 5 + 5)
+
+    def test_time_until_a_loss_is_interpolated_on_a_logarithmic_scale(self):
+        own = script("shifts").soon(np.array([[1.0, 1.0, 0.01], [0.25, 0.9, 0.01]]), 0.5)
+        start = np.log(np.log(10) / 0.5) / np.log(np.log(10) / 0.01)
+        np.testing.assert_allclose(own, [1.5, 3.0, start])
+
+    def test_a_distance_is_in_deviations(self):
+        values = np.random.default_rng(0).normal(size=(1000, 4)).astype(np.float32)
+        values = (values - values.mean(axis=0)) / values.std(axis=0)
+        distance = script("shifts").distance
+        assert distance(values, values) == pytest.approx(0.0, abs=1e-6)
+        assert distance(values, values + 0.5) == pytest.approx(0.5, rel=1e-4)
+        assert distance(values, 1.5 * values) == pytest.approx(0.5, rel=1e-4)
+
+    def test_a_part_of_a_stream_repeats_its_rows_and_keeps_the_unseen_apart(self):
+        own = script("stale_settings")
+        x, y = np.arange(1200.0)[:, None], np.arange(1200) % 10
+        part = own.draw_part(x, y, np.random.default_rng(0), rows=80)
+        assert [len(y) for _, y in part] == [640, 320, 240]
+        assert [len(np.unique(x)) for x, _ in part] == [80, 40, 240]
+        assert len(np.unique(np.concatenate([x for x, _ in part]))) == 360
+        assert set(part.train[1]) == set(range(10))
+
+    def test_labels_of_a_part_are_wrong_but_those_to_judge_by(self):
+        own = script("stale_settings")
+        x, y = np.arange(1200.0)[:, None], np.arange(1200) % 10
+        part = own.draw_part(x, y, np.random.default_rng(0), wrong=0.3)
+        wrong = [np.mean(y[x[:, 0].astype(int)] != labels) for x, labels in part]
+        assert wrong[2] == 0
+        np.testing.assert_allclose(wrong[:2], 0.3, atol=0.08)
+
 
 class TestRunAll:
     """A folder of made-up scripts and results."""
