@@ -19,15 +19,8 @@ import jbn
 
 RESULTS = Path(__file__).with_name("results")
 VERDICTS = ("held", "not held", "depends")
-COLOURS = (
-    "#0072b2",
-    "#d55e00",
-    "#009e73",
-    "#cc79a7",
-    "#e69f00",
-    "#56b4e9",
-    "#000000",
-)  # apart for every kind of eye
+# apart for every kind of eye
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 MARKERS = "osD^vPX"
 PAIRS = 32  # at least
 
@@ -38,10 +31,12 @@ class Options(NamedTuple):
     Args:
         smoke: a small version, to see that it runs; nothing is written.
         data_dir: with MNIST's files, if there are any.
+        python: an interpreter with other frameworks, for what compares with them.
     """
 
     smoke: bool
     data_dir: str | None
+    python: str | None = None
 
     def size(self, full: int, smoke: int) -> int:
         """One of two sizes."""
@@ -157,10 +152,11 @@ def main(
         "--smoke", action="store_true", help="a small version, to see that it runs; writes nothing"
     )
     parser.add_argument("--data-dir", default=os.environ.get("JBN_DATA"), help="with MNIST's files")
+    parser.add_argument("--python", metavar="PATH", help="an interpreter with other frameworks")
     own = parser.parse_args()
     began = time.perf_counter(), _processor_seconds()
     print(claim)
-    finding = measure(Options(own.smoke, own.data_dir))
+    finding = measure(Options(own.smoke, own.data_dir, own.python))
     seconds = time.perf_counter() - began[0], _processor_seconds() - began[1]
     assert finding.verdict in VERDICTS, finding.verdict
     _show(finding, seconds)
