@@ -1,13 +1,13 @@
 """Arms of an experiment: crossing settings, the learning rate each does best with, accuracy on the test part."""
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from common import Interval, last, mean
+from common import Interval, bootstrap, curves, last, mean, until
 from jaxtyping import PRNGKeyArray, PyTree
 
 import jbn
@@ -15,8 +15,12 @@ import jbn
 
 def crossed(**values: Sequence[Any]) -> dict[str, np.ndarray]:
     """Configurations of every combination of the values, the last one varying fastest."""
-    rows = list(itertools.product(*values.values()))
-    return {name: _array([row[place] for row in rows]) for place, name in enumerate(values)}
+    return configs_of([dict(zip(values, row, strict=True)) for row in itertools.product(*values.values())])
+
+
+def configs_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
+    """Configurations from one mapping each."""
+    return {name: _array([row[name] for row in rows]) for name in rows[0]}
 
 
 def rows_of(configs: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
@@ -32,17 +36,26 @@ def tuned(
     epochs: int,
     key: PRNGKeyArray,
     seeds: int = 8,
+    score: Callable[[jbn.Result], np.ndarray] = last,
+    **more: Any,
 ) -> dict[str, np.ndarray]:
     """The arms with the learning rate at which each has the best mean validation accuracy, in a sweep of its own.
 
-    Its key must be another one than that of the comparison, so that what chooses does not judge.
+    Its key must be another one than that of the comparison, so that what chooses does not judge. `score` is what
+    is to be high instead, `[configurations, seeds]`; `more` is for the sweep.
     """
     count, each = len(next(iter(arms.values()))), len(rates)
     configs = {name: np.repeat(values, each) for name, values in arms.items()}
     configs["learning_rate"] = np.tile(np.asarray(rates, float), count)
-    found = last(jbn.sweep(task, configs, epochs=epochs, key=key, seeds=seeds))
+    found = score(jbn.sweep(task, configs, epochs=epochs, key=key, seeds=seeds, **more))
     scores = np.where(np.isnan(found), 0.0, found).mean(axis=1).reshape(count, each)
     return {**arms, "learning_rate": np.asarray(rates, float)[scores.argmax(axis=1)]}
+
+
+def soonness(result: jbn.Result, target: float) -> np.ndarray:
+    """Higher for those that come to a validation accuracy in fewer epochs, and of equals for the more accurate."""
+    curve = curves(result)
+    return np.nan_to_num(last(result)) - np.minimum(until(curve, target), len(curve) + 1)
 
 
 def tested(result: jbn.Result) -> np.ndarray:
@@ -61,6 +74,15 @@ def stacked(models: Sequence[Any]) -> tuple[PyTree, PyTree]:
     """Parameters and running statistics of several models, the models on a leading axis."""
     own = [(model.params, model.stats) for model in models if model is not None]
     return jax.tree.map(lambda *leaves: jnp.stack([jnp.asarray(leaf) for leaf in leaves]), *own)
+
+
+def times_fewer(slow: np.ndarray, fast: np.ndarray, limit: float) -> Interval:
+    """How many times the median of the first is that of the second, over resampled pairs.
+
+    What is never reached (infinity) counts as the limit, so that the factor is too near to 1, if anything.
+    """
+    pairs = np.minimum(np.stack([slow, fast], axis=1), limit)
+    return bootstrap(pairs, lambda own: float(np.divide(*np.median(own, axis=0))))
 
 
 def points(interval: Interval) -> Interval:

@@ -52,7 +52,7 @@ def forward(
     `normalize` is used where a layer has batch norm, `after` behind every activation.
     """
     inputs: dict[str, Array] = {}
-    for name in sorted(set(params) - {"output"}):
+    for name in names(len(params) - 1):
         layer, inputs[name] = params[name], x
         z = x @ layer["kernel"]
         z = normalize(name, z) if "batch_norm" in layer else z + layer["bias"]
@@ -61,23 +61,38 @@ def forward(
     return x @ params["output"]["kernel"] + params["output"]["bias"], inputs
 
 
-def infer(params: Mapping[str, Any], stats: Mapping[str, Any], x: Array) -> tuple[Array, dict[str, Array]]:
-    """`forward` with the running statistics."""
+def apply(
+    params: Mapping[str, Any], x: Array, stats: Mapping[str, Any], train: bool, activation: str = "relu"
+) -> tuple[Array, Mapping[str, Any]]:
+    """`forward` as `jbn.model` takes it, with batch norm in those layers that have it."""
+    normalize, moved = normalizing(params, stats, train)
+    outputs, _ = forward(params, x, normalize, activation=activation)
+    return outputs, moved if train else stats
+
+
+def normalizing(
+    params: Mapping[str, Any], stats: Mapping[str, Any], train: bool
+) -> tuple[Callable[[str, Array], Array], dict[str, Any]]:
+    """What normalises in `forward`, and where it puts the running statistics after a training batch."""
+    moved: dict[str, Any] = {}
 
     def normalize(name: str, z: Array) -> Array:
-        return jbn.batch_norm.infer(params[name]["batch_norm"], stats[name], z)
+        if not train:
+            return jbn.batch_norm.infer(params[name]["batch_norm"], stats[name], z)
+        y, moved[name] = jbn.batch_norm.train(params[name]["batch_norm"], stats[name], z)
+        return y
 
-    return forward(params, x, normalize)
+    return normalize, moved
+
+
+def infer(params: Mapping[str, Any], stats: Mapping[str, Any], x: Array) -> tuple[Array, dict[str, Array]]:
+    """`forward` with the running statistics."""
+    return forward(params, x, normalizing(params, stats, train=False)[0])
 
 
 def train(
     params: Mapping[str, Any], stats: Mapping[str, Any], x: Array
 ) -> tuple[Array, dict[str, Array], dict[str, Any]]:
     """`forward` with the statistics of the batch, and the running ones after it."""
-    moved: dict[str, Any] = {}
-
-    def normalize(name: str, z: Array) -> Array:
-        y, moved[name] = jbn.batch_norm.train(params[name]["batch_norm"], stats[name], z)
-        return y
-
+    normalize, moved = normalizing(params, stats, train=True)
     return (*forward(params, x, normalize), moved)
