@@ -125,8 +125,8 @@ def page(results: dict[str, dict[str, Any]]) -> str:
             "are 95 %.",
             f"Of {len(results)} claims {counts}.",
             "",
-            "| | claim, and what it must beat | verdict | numbers | seconds (of a core) |",
-            "|---|---|---|---|---|",
+            "| | claim, and what it must beat | verdict | seconds (of a core) |",
+            "|---|---|---|---|",
             *(_row(name, own) for name, own in results.items()),
             *(line for name, own in results.items() for line in _section(name, own)),
             "",
@@ -135,8 +135,11 @@ def page(results: dict[str, dict[str, Any]]) -> str:
 
 
 def _row(name: str, own: dict[str, Any]) -> str:
-    number, cells = _number(name), [own["claim"], f"**{own['verdict']}**", own["because"], _seconds(own)]
-    return " | ".join([f"| [{number or '-'}](#{name})", *(cell.replace("|", r"\|") for cell in cells)]) + " |"
+    verdict = f"**{own['verdict']}**"
+    if own["verdict"] == "depends":  # the condition comes first
+        verdict += f": {own['because'].split('. ')[0]}"
+    cells = [f"[{_number(name) or '-'}](#{name})", own["claim"], verdict, _seconds(own)]
+    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
 
 
 def _section(name: str, own: dict[str, Any]) -> list[str]:
@@ -145,7 +148,7 @@ def _section(name: str, own: dict[str, Any]) -> list[str]:
         "",
         f"## {name}",
         "",
-        f"{own['claim']} Verdict: {own['verdict']}.",
+        f"{own['claim']} **{own['verdict'].capitalize()}.** {own['because']}.",
         "",
         f"![{own['claim']}](results/{name}.png)",
         "",

@@ -312,7 +312,7 @@ class TestRunAll:
     @pytest.fixture
     def recorded(self, folder):
         for name, more in (
-            ("right_scale", {"verdict": "not held"}),
+            ("right_scale", {"verdict": "depends", "because": "True for 2 | 3. By 2 points (1 to 3)"}),
             ("importance_order", {}),
             ("anything", {}),
         ):
@@ -352,15 +352,16 @@ class TestRunAll:
         rows = [line for line in lines if line.startswith("| [")]
         assert [row.split("(")[0] for row in rows] == ["| [1]", "| [3]", "| [-]"]
         assert rows[1] == (
-            "| [3](#right_scale) | Wide is better: by a point. | **not held** | "
-            r"By 2 points (1 to 3) \| of 32 pairs | 61 (100) |"
+            "| [3](#right_scale) | Wide is better: by a point. | "
+            r"**depends**: True for 2 \| 3 | 61 (100) |"
         )
         assert [line for line in lines if line.startswith("## ")] == [
             "## importance_order",
             "## right_scale",
             "## anything",
         ]
-        assert "Of 3 claims 2 held, 0 depend, 1 did not hold." in lines
+        assert "Of 3 claims 2 held, 1 depend, 0 did not hold." in lines
+        assert "Wide is better: by a point. **Depends.** True for 2 | 3. By 2 points (1 to 3)." in lines
         assert "![Wide is better: by a point.](results/right_scale.png)" in lines
         assert lines[-1].endswith("61 (100) s on 2 cores with Python 3.11.7, jbn 0.1.0, jax 0.10.2.")
 
