@@ -100,7 +100,7 @@ def compile_seconds(task: Task, programs: Sequence[Program], own: Rates) -> floa
         tuple(cohort.structure.without("batch_size") for cohort in cohorts): s
         for cohorts, s in zip(programs, shapes, strict=True)
     }
-    train = sum(train_program_seconds(own_shapes, own) for own_shapes in shapes)
+    train = sum((train_program_seconds(own_shapes, own) for own_shapes in shapes), 0.0)
     return train + sum(companion_seconds(own_shapes, own) for own_shapes in shared.values())
 
 

@@ -74,7 +74,9 @@ class Expected(NamedTuple):
     peak_bytes: int
 
 
-def expected(task: Task, plan: Plan, *, workers: Workers, epochs: int, seeds: int, peak: int) -> Expected:
+def expected(
+    task: Task, plan: Plan, *, workers: Workers, epochs: int | float, seeds: int, peak: int
+) -> Expected:
     """The totals of `forecast`, without its look at padding."""
     own = rates(workers.platform)
     seconds = epochs * seeds * epoch_seconds(task, plan.programs, own)
@@ -89,7 +91,7 @@ def forecast(
     plan: Plan,
     *,
     workers: Workers,
-    epochs: int,
+    epochs: int | float,
     seeds: int,
     peak: int,
 ) -> Forecast:
@@ -100,7 +102,7 @@ def forecast(
         configs: names to arrays, one entry a configuration.
         plan: how they are laid out.
         workers: who share the running, and on which kind of device.
-        epochs: for how long.
+        epochs: for how long, on average.
         seeds: seed indices of every configuration.
         peak: bytes that the process is expected to have at its peak.
     """

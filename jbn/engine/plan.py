@@ -99,7 +99,7 @@ def plan(
     configs: Mapping[str, np.ndarray],
     *,
     platform: str,
-    epochs: int = 1,
+    epochs: int | float = 1,
     seeds: int = 1,
     classes: Classes | None = None,
 ) -> Plan:
@@ -117,7 +117,7 @@ def plan(
         task: what is trained.
         configs: names to arrays, one entry a configuration.
         platform: "cpu" or the name of an accelerator.
-        epochs: for how long.
+        epochs: for how long, on average.
         seeds: seed indices of every configuration.
         classes: so many capacities for every padded size, or "exact"; by default the cheapest.
     """
@@ -141,7 +141,7 @@ class _Weights(NamedTuple):
     """
 
     rates: Rates
-    epochs: int
+    epochs: int | float
     limit: int
 
 

@@ -12,6 +12,7 @@ from jbn.policies.interface import Edits as Edits
 from jbn.policies.interface import Event as Event
 from jbn.policies.interface import History as History
 from jbn.policies.interface import Policy as Policy
+from jbn.policies.interface import expected_epochs as expected_epochs
 from jbn.policies.interface import next_decision as next_decision
 from jbn.policies.interface import watch as watch
 from jbn.policies.pbt import pbt as pbt

@@ -124,6 +124,19 @@ def next_decision(policy: Policy, segments: int, last: int) -> int:
     return last if found is None else min(max(found, segments + 1), last)
 
 
+def expected_epochs(policy: Policy | None, epochs: int) -> float:
+    """For how many epochs a policy is expected to train a configuration, on average; plans are weighed by it.
+
+    A policy that knows has a method `expected_epochs(epochs)`; any other is taken to stop none.
+
+    Args:
+        policy: which one; None for one that only watches.
+        epochs: of a configuration that is not stopped.
+    """
+    own = getattr(policy, "expected_epochs", None)
+    return float(epochs) if own is None else own(epochs)
+
+
 def watch(history: History, key: PRNGKeyArray) -> Edits:
     """The policy that only watches.
 

@@ -37,6 +37,21 @@ class Halving:
             edges = [edge * self.eta if edge <= segments else edge for edge in edges]
         return min(edges)
 
+    def expected_epochs(self, epochs: int) -> float:
+        """Those of a configuration on average, where there are many: 1 / eta^k of them go on after k rungs.
+
+        >>> halving().expected_epochs(9)  # 1 + 2 / 3 + 6 / 9
+        2.333...
+        """
+        return float(np.mean([self._epochs(bracket, epochs) for bracket in range(self.brackets)]))
+
+    def _epochs(self, bracket: int, epochs: int) -> float:
+        found, done, share, edge = 0.0, 0, 1.0, self.min_epochs * self.eta**bracket
+        while done < epochs:
+            found += share * (min(edge, epochs) - done)
+            done, share, edge = min(edge, epochs), share / self.eta, edge * self.eta
+        return found
+
     def _dropped(self, best_first: np.ndarray, bracket: int, segments: int) -> np.ndarray:
         """Configurations beyond those that this rung keeps; none where it is no rung."""
         rung = self.rung(bracket, segments)

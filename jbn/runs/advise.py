@@ -72,7 +72,8 @@ class Advice:
 
     def started(self, start: Which | None = None) -> float:
         """Seconds of a sweep that do not depend on how long it trains: compiling, and what goes before and after."""
-        return self.estimate.started(max(1, self.configs), start or self.start)
+        policy = halving() if self.recommendation == "caviar with halving" else None
+        return self.estimate.started(max(1, self.configs), policy, start=start or self.start)
 
     def predict(self, configs: int, policy: Policy | None = None, *, start: Which | None = None) -> float:
         """Wall-clock seconds of a sweep.
@@ -155,9 +156,17 @@ def advise(
     own = setting(task, space, epochs=epochs, seeds=seeds, folds=folds, key=key, besides=besides)
     seconds = min(_MINUTE, max(_LEAST, _SHARE * budget))
     with contextlib.closing(Workers(workers)) as crew:
-        estimate = study(own, crew, budget=budget, seconds=seconds, start=start, max_programs=max_programs)
+        varying = sum(not isinstance(base(axis), Constant) for axis in space.values())
+        estimate = study(
+            own,
+            crew,
+            budget=budget,
+            seconds=seconds,
+            start=start,
+            wanted=_wanted(varying),
+            max_programs=max_programs,
+        )
         by_memory = configurations_by_memory(estimate, memory)
-    varying = sum(not isinstance(base(axis), Constant) for axis in space.values())
     return advice(
         estimate,
         budget=budget,
@@ -166,6 +175,11 @@ def advise(
         start=start,
         spent=time.perf_counter() - begun,
     )
+
+
+def _wanted(dimensions: int) -> int:
+    """How many configurations a search wants where so many hyper-parameters vary."""
+    return max(SURE, A_DIMENSION * dimensions)
 
 
 def _check(task: Task, budget: float, memory: int | None, start: str) -> None:
@@ -199,8 +213,7 @@ def advice(
     policy = halving()
     by_time = estimate.fits(budget, start=start)
     by_halving = estimate.fits(budget, policy, start=start)
-    wanted = max(SURE, A_DIMENSION * dimensions)
-    held = _Held(by_time, by_halving, by_memory, wanted, dimensions)
+    held = _Held(by_time, by_halving, by_memory, _wanted(dimensions), dimensions)
     which = recommended(held)
     starts = estimate.rehearsals[0].starts
     seconds = {
@@ -211,7 +224,7 @@ def advice(
         seconds["memory"] = estimate.seconds(by_memory, start=start)
     return Advice(
         recommendation=which,
-        reason=_reason(which, held, budget, estimate.started(1, start)),
+        reason=_reason(which, held, budget, estimate.started(1, start=start)),
         configs={"panda": 1, "caviar": held.full}.get(which, held.halved),
         budget=budget,
         epochs=estimate.epochs,
@@ -223,7 +236,7 @@ def advice(
         by_memory=by_memory,
         by_halving=by_halving,
         seconds=seconds,
-        wanted=wanted,
+        wanted=held.wanted,
         start=start,
         cold_measured=starts.measured,
         spent=spent,

@@ -15,7 +15,7 @@ from jbn.engine.plan import Plan, plan
 from jbn.engine.rehearsal import Pace, Planned, Rehearsal, built
 from jbn.engine.schedule import AHEAD_SECONDS, AHEAD_SEGMENTS
 from jbn.engine.starting import Start
-from jbn.policies import DIVERGED, RUNNING, STOPPED, History, Policy, next_decision, watch
+from jbn.policies import DIVERGED, RUNNING, STOPPED, History, Policy, expected_epochs, next_decision, watch
 from jbn.search import Configs
 from jbn.task.task import Task
 
@@ -104,9 +104,9 @@ class Estimate:
         """The largest number of configurations whose seconds are within the budget."""
         return largest(lambda configs: self.seconds(configs, policy, start=start), budget)
 
-    def started(self, configs: int, start: Which = "warm") -> float:
+    def started(self, configs: int, policy: Policy | None = None, *, start: Which = "warm") -> float:
         """Seconds before the last program can train, and what else does not depend on the number of segments."""
-        own, around = self.start(self.plan(min(configs, self.configs.count)), start), self.around
+        own, around = self.start(self.plan(min(configs, self.configs.count), policy), start), self.around
         return around.before + around.planning + own.seconds + around.after
 
     @property
@@ -116,13 +116,17 @@ class Estimate:
         everyone = np.ones(len(load.chunk), bool)
         return float(load.of(everyone).sum() / self.workers / self.configs.count)
 
-    def plan(self, configs: int) -> Plan:
+    def plan(self, configs: int, policy: Policy | None = None) -> Plan:
         """The plan of a sweep over so many."""
-        return self._once(_plan, configs)
+        return self._once(_plan, configs, expected_epochs(policy, self.epochs))
 
-    def load(self, configs: int) -> Load:
+    def load(self, configs: int, policy: Policy | None = None) -> Load:
         """The members of a sweep over so many, and what they take."""
-        return self._once(_load, configs)
+        return self._once(_load, configs, policy)
+
+    def rehearsed(self, layout: Plan) -> bool:
+        """Whether all programs of a plan were."""
+        return all(built(program) in self.paces for program in layout.programs)
 
     def _once(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """What the function makes of this estimate and the arguments; remembered as long as the estimate lives."""
@@ -132,10 +136,17 @@ class Estimate:
         return self._known[key]
 
     def start(self, layout: Plan, which: Which) -> Start:
-        """That of the last plan that was rehearsed, in proportion to what the planner thinks of compiling."""
-        start: Start = getattr(self.rehearsals[0].starts, which)
-        share = compile_seconds(self.task, layout.programs, rates(self.platform)) / self.planned
-        return Start(share * start.seconds, share * start.spare)
+        """That of the last plan that was rehearsed, in proportion to what the planner thinks of compiling.
+
+        A program that was not rehearsed is nowhere yet, also where a start is warm.
+        """
+        known = [program for program in layout.programs if built(program) in self.paces]
+        new = [program for program in layout.programs if built(program) not in self.paces]
+        starts, own = self.rehearsals[0].starts, rates(self.platform)
+        parts = ((known, starts.cold if which == "cold" else starts.warm), (new, starts.cold))
+        shares = [(compile_seconds(self.task, programs, own) / self.planned, one) for programs, one in parts]
+        seconds, spare = ([share * one[field] for share, one in shares] for field in range(2))
+        return Start(sum(seconds), sum(spare))
 
     @functools.cached_property
     def paces(self) -> Mapping[object, Pace]:
@@ -145,8 +156,8 @@ class Estimate:
 
 def _laid_out(estimate: Estimate, configs: int, policy: Policy | None, which: Which) -> float:
     """Seconds with so many configurations, of which there must be as many."""
-    layout, around, workers = estimate.plan(configs), estimate.around, estimate.workers
-    load, spare = estimate.load(configs), estimate.start(layout, which).spare
+    layout, around, workers = estimate.plan(configs, policy), estimate.around, estimate.workers
+    load, spare = estimate.load(configs, policy), estimate.start(layout, which).spare
     everyone = np.ones(configs * estimate.members, bool)
     after, own = around.segment + around.member * len(everyone), load.of(everyone)
     stretches = list(between_decisions(estimate, configs, policy or watch))
@@ -155,18 +166,18 @@ def _laid_out(estimate: Estimate, configs: int, policy: Policy | None, which: Wh
     training += (len(stretches) - 1) * estimate.rehearsals[0].between
     segments = len(stretches[0])
     hidden = _hidden(own, segments, spare, len(layout.programs))
-    return estimate.started(configs, which) + max(0.0, training - hidden / workers)
+    return estimate.started(configs, policy, start=which) + max(0.0, training - hidden / workers)
 
 
-def _plan(estimate: Estimate, configs: int) -> Plan:
-    epochs, seeds, platform = estimate.epochs, estimate.members, estimate.platform
+def _plan(estimate: Estimate, configs: int, epochs: float) -> Plan:
+    seeds, platform = estimate.members, estimate.platform
     return plan(
         estimate.task, first(estimate.configs, configs), platform=platform, epochs=epochs, seeds=seeds
     )
 
 
-def _load(estimate: Estimate, configs: int) -> Load:
-    layout, seeds = estimate.plan(configs), estimate.members
+def _load(estimate: Estimate, configs: int, policy: Policy | None) -> Load:
+    layout, seeds = estimate.plan(configs, policy), estimate.members
     planned = Planned(estimate.task, layout.tile, estimate.platform)
     usual = Pace(*np.mean(list(estimate.paces.values()), axis=0).tolist())  # of a program not rehearsed
     chunk, seconds = np.zeros(configs * seeds, int), np.zeros(configs * seeds)
@@ -213,7 +224,7 @@ def course(estimate: Estimate, configs: int, policy: Policy) -> Iterator[np.ndar
 
     Every member has the metrics of one of its cohort that was trained, the same after every segment.
     """
-    metrics, loss = _metrics(estimate, configs)
+    metrics, loss = _metrics(estimate, configs, policy)
     members, segments = configs * estimate.members, estimate.epochs
     history = History(
         np.full((segments, members), np.nan),
@@ -248,12 +259,12 @@ def _until(history: History, segments: int) -> History:
     )
 
 
-def _metrics(estimate: Estimate, configs: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
+def _metrics(estimate: Estimate, configs: int, policy: Policy) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """Metrics and training loss of every member, those of a random one of its cohort that was trained."""
     rehearsal, rng = estimate.rehearsals[0], np.random.default_rng(0)
     everyone = np.arange(len(rehearsal.first.steps))
     chosen = np.zeros((configs, estimate.members), int)
-    for program in estimate.plan(configs).programs:
+    for program in estimate.plan(configs, policy).programs:
         for cohort in program:
             known = rehearsal.members.get(cohort.structure, everyone)
             own = known if len(known) else everyone

@@ -13,9 +13,9 @@ import numpy as np
 from jbn.engine.cost import compile_seconds, epoch_seconds, rates
 from jbn.engine.memory import available_bytes, peak_bytes, population_bytes, resident_bytes
 from jbn.engine.plan import Plan, plan
-from jbn.engine.rehearsal import Rehearsal, built, rehearse
+from jbn.engine.rehearsal import Rehearsal, rehearse
 from jbn.engine.workers import Workers
-from jbn.policies import RUNNING, History
+from jbn.policies import RUNNING, History, halving
 from jbn.runs.estimate import LAID_OUT, Around, Estimate, Which, first, largest
 from jbn.runs.loop import empty_history, extended
 from jbn.runs.models import best_model
@@ -70,9 +70,18 @@ def setting(
 
 
 def study(
-    own: Setting, crew: Workers, *, budget: float, seconds: float, start: Which, max_programs: int | None
+    own: Setting,
+    crew: Workers,
+    *,
+    budget: float,
+    seconds: float,
+    start: Which,
+    wanted: int,
+    max_programs: int | None,
 ) -> Estimate:
     """Rehearses the plan of as many configurations as fit into the budget; which ones do, the rehearsal tells.
+
+    Where fewer fit than a search wants, so does it the plan of as many as fit with halving.
 
     Args:
         own: what a sweep is for.
@@ -80,6 +89,7 @@ def study(
         budget: seconds of the sweep.
         seconds: about how long training may take.
         start: whether the sweep starts warm or cold.
+        wanted: how many configurations a search of the space wants.
         max_programs: no plan may have more; None for no limit.
 
     Raises:
@@ -90,8 +100,8 @@ def study(
     _plan(own, crew, count)
     planning = time.perf_counter() - began
     estimate: Estimate | None = None
+    layout = _plan(own, crew, count)
     for _ in range(_PLANS):
-        layout = _plan(own, crew, count)
         check_programs(own.task, layout, max_programs, crew)
         rehearsal = rehearse(
             own.task,
@@ -103,8 +113,12 @@ def study(
             seconds=seconds / _PLANS,
         )
         estimate = _with(estimate, own, crew, layout, rehearsal, planning)
-        count = int(np.clip(estimate.fits(budget, start=start), _FEWEST, LAID_OUT))
-        if all(built(program) in estimate.paces for program in estimate.plan(count).programs):
+        found = estimate.fits(budget, start=start)
+        policy = None if found >= wanted else halving()
+        fits = found if policy is None else estimate.fits(budget, policy, start=start)
+        count = int(np.clip(fits, _FEWEST, LAID_OUT))
+        layout = estimate.plan(count, policy)
+        if estimate.rehearsed(layout):
             break
     assert estimate is not None
     return estimate

@@ -25,7 +25,7 @@ from jbn.engine.plan import MANY_PROGRAMS, Plan, plan
 from jbn.engine.tune import tune
 from jbn.engine.workers import Workers
 from jbn.errors import InputError
-from jbn.policies import History, Policy
+from jbn.policies import History, Policy, expected_epochs
 from jbn.runs.loop import Progress, empty_history
 from jbn.runs.record import recorder
 from jbn.runs.result import Result
@@ -118,14 +118,15 @@ def sweep(
     start = time.perf_counter()
     with contextlib.ExitStack() as stack:
         crew = stack.enter_context(contextlib.closing(Workers(workers)))
-        layout = plan(task, columns, platform=crew.platform, epochs=epochs, seeds=seeds)
+        average = expected_epochs(policy, epochs)
+        layout = plan(task, columns, platform=crew.platform, epochs=average, seeds=seeds)
         check_programs(task, layout, max_programs, crew)
         layout, trials = tune(task, columns, layout, workers=crew) if tuned else (layout, ())
         engine = Engine(task, columns, layout, key=key, seeds=seeds, workers=crew, spreads=out is not None)
         peak = expected_bytes(task, layout, columns.count, seeds, crew, engine, known=on_plan is not None)
         forecasted = None
         if on_plan is not None:
-            forecasted = forecast(task, columns, layout, workers=crew, epochs=epochs, seeds=seeds, peak=peak)
+            forecasted = forecast(task, columns, layout, workers=crew, epochs=average, seeds=seeds, peak=peak)
             on_plan(forecasted)
         own = Setup(given, task, shown, columns, layout, epochs, key, seeds, folds)
         empty = empty_history(task, shown, engine, seeds)
@@ -134,7 +135,7 @@ def sweep(
         if tuned:
             more["tuning"] = [trial._asdict() for trial in trials]
         if out is not None:
-            cost = expected(task, layout, workers=crew, epochs=epochs, seeds=seeds, peak=peak)
+            cost = expected(task, layout, workers=crew, epochs=average, seeds=seeds, peak=peak)
             more["expected"] = cost._asdict()
         record = stack.enter_context(recorder(out, own, start=start, settings=more))
         return trained(

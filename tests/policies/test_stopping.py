@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 
 import jbn
+from jbn.engine.plan import plan
 from jbn.errors import InputError
-from jbn.policies import DIVERGED, RUNNING, STOPPED, History
+from jbn.policies import DIVERGED, RUNNING, STOPPED, History, expected_epochs
 from jbn.task.objectives import Objective
 
 KEY = jax.random.key(0)
@@ -184,3 +185,32 @@ def test_a_policy_is_asked_when_it_wants_to_be():
     configs = jbn.search.random(SPACE, 4, key=1)
     jbn.sweep(TASK, configs, epochs=5, key=KEY, policy=policy)
     assert policy.asked == (2, 5)
+
+
+@pytest.mark.parametrize("policy", [jbn.halving(), jbn.halving(eta=2, min_epochs=3), jbn.halving(brackets=3)])
+def test_epochs_that_are_expected_are_those_of_many_configurations(policy):
+    """Played through with 2,187 made-up configurations: what the policy stops takes no further part."""
+    count, epochs = 2187, 20
+    accuracy, status, trained = np.random.default_rng(0).random(count), np.full(count, RUNNING), 0
+    for segment in range(epochs):
+        trained += int((status == RUNNING).sum())
+        curve = np.tile(accuracy, (segment + 1, 1))
+        status[policy(history(curve, status=status), jax.random.key(0)).stop] = STOPPED
+    assert policy.expected_epochs(epochs) == pytest.approx(trained / count, rel=0.02)
+
+
+def test_no_policy_and_one_that_does_not_say_are_taken_to_stop_none():
+    assert expected_epochs(None, 7) == expected_epochs(lambda history, key: jbn.Edits(), 7) == 7.0
+
+
+def test_a_plan_compiles_no_more_than_is_worth_its_time_with_halving():
+    """1,024 configurations for 50 epochs are worth programs of several widths; with halving, 3 epochs, not."""
+    task = jbn.Task(model=jbn.mlp(), data=jbn.data.digits())
+    space = jbn.Space(learning_rate=jbn.log_uniform(1e-4, 1.0), hidden_units=jbn.integers(50, 100))
+    configs = jbn.search.random(space, 1024, key=0)
+    task = task.settled(configs, epochs=50)
+    whole, halved = (
+        len(plan(task, configs, platform="cpu", epochs=expected_epochs(policy, 50)).programs)
+        for policy in (None, jbn.halving())
+    )
+    assert halved < whole

@@ -85,13 +85,13 @@ def test_training_hides_in_what_tracing_leaves_idle():
     assert one.seconds(16) == estimate().seconds(16)  # a single program trains when it is there
 
 
-def test_a_program_that_was_not_rehearsed_has_the_usual_pace():
-    own = estimate(rehearsals=())
+def test_a_program_that_was_not_rehearsed_has_the_usual_pace_and_is_not_there_yet():
     known = estimate().rehearsals[0]
     key = next(iter(known.paces))
     other = (key[0]._replace(values=(*key[0].values, ("other", 1))),)
     own = estimate(rehearsals=(known._replace(paces={other: known.paces[key]}),))
-    assert own.seconds(4) == pytest.approx(estimate().seconds(4))
+    assert own.seconds(4, start="cold") == pytest.approx(estimate().seconds(4, start="cold"))
+    assert own.seconds(4, start="warm") == own.seconds(4, start="cold") > estimate().seconds(4, start="warm")
 
 
 def test_who_goes_on_with_halving_is_what_the_policy_decides():
