@@ -98,8 +98,13 @@ def bootstrap(
     """A statistic of rows `[runs, ...]` with the percentiles of resampled runs."""
     values, draw = np.asarray(values, float), np.random.default_rng(seed)
     found = [statistic(values[draw.integers(len(values), size=len(values))]) for _ in range(draws)]
-    low, high = np.nanpercentile(found, [2.5, 97.5])
-    return Interval(float(statistic(values)), float(low), float(high), len(values))
+    return percentiles(statistic(values), found, len(values))
+
+
+def percentiles(value: float, draws: Sequence[float] | np.ndarray, count: int) -> Interval:
+    """A number with the percentiles of what it was in resampled data."""
+    low, high = np.nanpercentile(draws, [2.5, 97.5])
+    return Interval(float(value), float(low), float(high), count)
 
 
 def digits_or_mnist(options: Options, **more: Any) -> jbn.data.Data:

@@ -15,7 +15,7 @@ none. Else it depends on those for which it is.
 import jax
 import numpy as np
 from arms import crossed
-from common import COLOURS, Finding, Interval, main
+from common import COLOURS, Finding, main, percentiles
 from searches import final, task_of
 
 import jbn
@@ -116,10 +116,9 @@ def with_intervals(pool, draws):
 
 def intervals(value, again, count):
     """A number, or each of several, with its interval."""
-    low, high = np.percentile(again, [2.5, 97.5], axis=0)
     if np.ndim(value) == 0:
-        return Interval(float(value), float(low), float(high), count)
-    return [Interval(*map(float, own), count) for own in zip(value, low, high, strict=True)]
+        return percentiles(value, again, count)
+    return [percentiles(own, draws, count) for own, draws in zip(value, np.transpose(again), strict=True)]
 
 
 def resampled(pool, rng):
