@@ -14,6 +14,16 @@ _LEAST = 0.25  # of it: a smaller chunk is not divided
 _HEAVY = 1.5  # times what a chunk should have, before moving its members is worth it
 
 
+def sparse(live: int | np.ndarray, members: int | np.ndarray) -> bool | np.ndarray:
+    """Whether no more than half of a chunk's members take part: then they come together with others."""
+    return 2 * live <= members
+
+
+def most_seconds(seconds: float, segments: int, workers: int) -> float:
+    """What a chunk to which members move may take of a segment that takes a worker so long in all."""
+    return min(1.0, max(_LEAST, _TAIL * segments)) * seconds / workers if workers > 1 else math.inf
+
+
 class _Seat(NamedTuple):
     """Where a live member is, and what a segment of it takes."""
 
@@ -35,7 +45,7 @@ class _Load(NamedTuple):
     def sparse(self) -> bool:
         """Whether no more than half of its members are left, but some."""
         members = sum(int((part.members >= 0).sum()) for part in self.chunk.parts)
-        return 0 < 2 * len(self.seats) <= members
+        return bool(self.seats) and bool(sparse(len(self.seats), members))
 
 
 def balanced(
@@ -66,10 +76,10 @@ def balanced(
         The same chunks where nothing has to move; else all, those with most to do first.
     """
     loads = [_load(chunk, alive, seconds) for chunk in chunks]
-    new, share = [], min(1.0, max(_LEAST, _TAIL * segments))
+    new = []
     for number, device in enumerate(devices):
         here = [load for load in loads if load.chunk.device == number]
-        most = share * sum(load.seconds for load in here) / workers if workers > 1 else math.inf
+        most = most_seconds(sum(load.seconds for load in here), segments, workers)
         moved = [chunk for group in _groups(here) for chunk in _moved(group, most)]
         put_numbers(moved, device)
         new += moved

@@ -3,12 +3,14 @@
 import dataclasses
 import functools
 import itertools
+import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal, NamedTuple
 
 import jax
 import numpy as np
 
+from jbn.engine.balance import most_seconds, sparse
 from jbn.engine.cost import compile_seconds, rates
 from jbn.engine.makespan import makespan
 from jbn.engine.plan import Plan, plan
@@ -50,19 +52,42 @@ class Load(NamedTuple):
         seconds: what each member takes of a worker.
         fixed: what each chunk takes beyond, as long as any of its members goes on.
         tile: members that are trained side by side.
+        group: numbers of the chunks among which members may move; none where they stay.
+        slots: members that a chunk has room for.
     """
 
     chunk: np.ndarray
     seconds: np.ndarray
     fixed: np.ndarray
     tile: int = 1
+    group: np.ndarray | None = None
+    slots: int = 1
 
-    def of(self, alive: np.ndarray) -> np.ndarray:
-        """Seconds of a segment of each chunk with a live member."""
+    def of(self, alive: np.ndarray, *, segments: int = 1, workers: int = 1) -> np.ndarray:
+        """Seconds of a segment of each chunk with a live member, where so many follow before others are stopped."""
         count = np.bincount(self.chunk[alive], minlength=len(self.fixed))
         own = np.bincount(self.chunk[alive], self.seconds[alive], minlength=len(self.fixed))
-        filled = -(-count // self.tile) * self.tile / np.maximum(1, count)
-        return (self.fixed + filled * own)[count > 0]
+        moves = np.zeros(len(count), bool)
+        if self.group is not None:
+            moves = (count > 0) & sparse(count, np.bincount(self.chunk, minlength=len(count)))
+        most = most_seconds(own.sum(), segments, workers)
+        stay = (count > 0) & ~moves
+        parts = [self._filled(self.fixed[stay], count[stay], own[stay])]
+        for group in np.unique(self.group[moves]) if self.group is not None else ():
+            here = moves & (self.group == group)
+            parts.append(
+                self._moved(self.fixed[here][0], count[here].sum(), own[here].sum(), here.sum(), most)
+            )
+        return np.concatenate(parts)
+
+    def _moved(self, fixed: float, count: int, seconds: float, chunks: int, most: float) -> np.ndarray:
+        """Of chunks whose live members come together in as few as they may."""
+        fewest = max(math.ceil(count / self.slots), math.ceil(seconds / most))
+        sizes = np.array([len(part) for part in np.array_split(np.arange(count), min(chunks, fewest))])
+        return self._filled(np.full(len(sizes), fixed), sizes, seconds / count * sizes)
+
+    def _filled(self, fixed: np.ndarray, count: np.ndarray, seconds: np.ndarray) -> np.ndarray:
+        return fixed + -(-count // self.tile) * self.tile / np.maximum(1, count) * seconds
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -182,7 +207,8 @@ def _load(estimate: Estimate, configs: int, policy: Policy | None) -> Load:
     usual = Pace(*np.mean(list(estimate.paces.values()), axis=0).tolist())  # of a program not rehearsed
     chunk, seconds = np.zeros(configs * seeds, int), np.zeros(configs * seeds)
     fixed: list[float] = []
-    for program in layout.programs:
+    group: list[int] = []
+    for number, program in enumerate(layout.programs):
         pace, count = estimate.paces.get(built(program), usual), 0
         count = layout.chunks(program, seeds=seeds, workers=estimate.workers)
         for cohort in program:
@@ -191,7 +217,8 @@ def _load(estimate: Estimate, configs: int, policy: Policy | None) -> Load:
                     chunk[rows * seeds + seed] = len(fixed) + seed * count + place
                     seconds[rows * seeds + seed] = pace.factor * planned.member(cohort.structure)
         fixed += [pace.chunk] * (count * seeds)
-    return Load(chunk, seconds, np.array(fixed), layout.tile)
+        group += [number * seeds + seed for seed in range(seeds) for _ in range(count)]
+    return Load(chunk, seconds, np.array(fixed), layout.tile, np.array(group), layout.slots)
 
 
 def _hidden(chunks: np.ndarray, segments: int, spare: float, programs: int) -> float:
@@ -207,7 +234,15 @@ def _hidden(chunks: np.ndarray, segments: int, spare: float, programs: int) -> f
 def _together(load: Load, masks: list[np.ndarray], workers: int) -> float:
     """Seconds of segments in which chunks run ahead of others; those that diverged drop out on the way."""
     runs = [list(own) for _, own in itertools.groupby(masks, key=lambda mask: mask.tobytes())]
-    return sum([makespan(load.of(run[0]).tolist(), workers, segments=len(run)) for run in runs], 0.0)
+    return sum(
+        [
+            makespan(
+                load.of(run[0], segments=len(masks), workers=workers).tolist(), workers, segments=len(run)
+            )
+            for run in runs
+        ],
+        0.0,
+    )
 
 
 def between_decisions(estimate: Estimate, configs: int, policy: Policy) -> Iterator[list[np.ndarray]]:

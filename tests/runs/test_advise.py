@@ -157,6 +157,24 @@ def test_a_tile_that_is_not_full_takes_as_long():
     assert load.of(np.array([True, False, False, False])).tolist() == [4.5]
 
 
+def test_members_of_sparse_chunks_come_together_as_in_a_sweep():
+    """One of four is left in each of 4 chunks: all in one, or in as many as workers need; a fuller chunk stays."""
+    load = Load(
+        np.repeat(np.arange(5), 4), np.full(20, 2.0), np.full(5, 0.5), 1, np.array([0, 0, 0, 0, 1]), 4
+    )
+    alive = np.zeros(20, bool)
+    alive[[0, 4, 8, 12]] = True
+    assert load.of(alive).tolist() == [8.5]
+    assert load.of(alive, segments=10, workers=2).tolist() == [4.5, 4.5]
+    assert load.of(alive, segments=1, workers=2).tolist() == [2.5] * 4  # few segments: a worker would wait
+    alive[16:] = True
+    assert load.of(alive).tolist() == [8.5, 8.5]  # one that is full, one of those that came together
+    alive[:3] = True
+    assert sorted(load.of(alive).tolist()) == [6.5, 6.5, 8.5]
+    staying = Load(load.chunk, load.seconds, load.fixed)
+    assert sorted(staying.of(alive).tolist()) == [2.5, 2.5, 2.5, 6.5, 8.5]
+
+
 def test_the_largest_number_that_fits():
     own = estimate()
     for budget in (20.0, 60.0, 200.0, 5000.0):
