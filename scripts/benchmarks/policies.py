@@ -23,6 +23,7 @@ from common import median, write
 import jbn
 from jbn.engine.plan import plan
 from jbn.engine.workers import Workers
+from jbn.policies import expected_epochs
 from jbn.search import Configs
 
 PRICE, EPOCHS, CONFIGS = 1.15, 27, 256
@@ -76,7 +77,8 @@ def price(name, data, *, members, measured):
 def seconds_each(task, configs, *, members, measured):
     """Seconds of a worker for one epoch of every configuration: those of its cohort, trained alone."""
     workers = Workers()
-    layout = plan(task, configs, platform=workers.platform, epochs=EPOCHS)
+    average = expected_epochs(jbn.halving(), EPOCHS)
+    layout = plan(task, configs, platform=workers.platform, epochs=average)
     workers.close()
     each = np.zeros(configs.count)
     for cohort in (cohort for program in layout.programs for cohort in program if len(cohort.rows)):
@@ -130,11 +132,13 @@ def main():
     parser.add_argument("--without-gain", action="store_true", help="keep the gain as it was measured before")
     options = parser.parse_args()
     before = json.loads(Path(__file__).with_name("results").joinpath("policies.json").read_text())
-    result = {"price": price("digits", jbn.data.digits(), members=16, measured=4)}
+    kept = {name: before[name] for name in ("price_mnist", "gain") if name in before}  # without MNIST's files
+    result = {"price": price("digits", jbn.data.digits(), members=16, measured=4), **kept}
     if options.data_dir:
         mnist = jbn.data.load("mnist", data_dir=options.data_dir)
         result["price_mnist"] = price("mnist", mnist, members=8, measured=1)
-        result["gain"] = before["gain"] if options.without_gain else gain(options.data_dir)
+        if not options.without_gain:
+            result["gain"] = gain(options.data_dir)
     write("policies", result)
     if not options.without_retests:
         retest.main(["--data-dir", options.data_dir] if options.data_dir else [])
