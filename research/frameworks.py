@@ -136,7 +136,7 @@ def measure(options):
     names, epochs = list(GOVERNED)[: options.size(len(GOVERNED), 2)], options.size(50, 2)
     there = installed(options, names)
     runs = {name: [] for name in names if name in there}
-    for turn in range(options.size(ROUNDS, 2)):
+    for turn in range(options.size(ROUNDS, 1)):
         order = list(runs)
         for name in [*order[turn % len(order) :], *order[: turn % len(order)]]:
             found = once(there[name]["python"], name, epochs)
