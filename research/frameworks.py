@@ -124,11 +124,14 @@ def once(python, name, epochs):
             env=dict(os.environ, PYTHONWARNINGS="ignore"),
         )
         accuracy, seconds = map(float, done.stdout.splitlines()[-1].split())
-    except (subprocess.SubprocessError, OSError, ValueError, IndexError) as error:
+    except subprocess.TimeoutExpired:
+        print(f"{name} is not measured, its program took more than {TIMEOUT:.0f} s")
+    except (subprocess.CalledProcessError, OSError, ValueError, IndexError) as error:
         said = (getattr(error, "stderr", None) or str(error)).strip().splitlines()[-1:]
-        print(f"{name} is not measured, its program failed: {' '.join(map(str, said))}")
-        return None
-    return Once(accuracy, seconds, time.perf_counter() - began)
+        print(f"{name} is not measured, its program failed: {' '.join(said)}")
+    else:
+        return Once(accuracy, seconds, time.perf_counter() - began)
+    return None
 
 
 def measure(options):
