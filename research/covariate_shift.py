@@ -2,7 +2,8 @@
 
 Networks of three hidden layers with batch norm, with batch norm and noise behind it that puts the shift back
 (Santurkar et al. 2018), and without, 32 seeds each in pairs of equal initial weights and batches, trained by SGD
-with the learning rate at which each comes soonest to a validation loss of 0.25, chosen with other seeds. Four parts:
+with the learning rate at which each comes soonest to a validation loss of 0.25, chosen with other seeds. All parts
+are of networks at these rates; at others they move further or less far:
 
 - colouring: digits in another colouring than that trained on, read with the moving averages, and with the
   statistics of the new colouring. True: these win back more than half of what is lost, in every colouring.
@@ -170,10 +171,11 @@ def judge(table, more):
         f"True for {', '.join(n for n, is_so in good.items() if is_so)}. " if any(good.values()) else ""
     )
     back = [name for name, one in won.items() if one.low > 0]
+    rates = ", ".join(f"{rate:g} ({name})" for name, rate in more["learning_rates"].items())
     said = (
-        f"New statistics win back more than half of what is lost in {len(back)} of {len(won)} colourings "
-        f"({', '.join(back)}); hidden inputs drift {still} times as far as without batch norm; it is {gained} times "
-        f"as fast, and noise that moves them {noise} times as far as without costs "
+        f"At learning rates of {rates}: new statistics win back more than half of what is lost in {len(back)} of "
+        f"{len(won)} colourings ({', '.join(back)}); hidden inputs drift {still} times as far as without it; "
+        f"it is {gained} times as fast, and noise that moves them {noise} times as far as without costs "
         f"{own[NOISE, 'steps over batch norm']} times the steps{'' if tested else ' (which tests nothing)'}; within "
         f"a step the gradient changes {own[NORM, 'change of gradient over none']} times as much, with noise "
         f"{own[NOISE, 'change of gradient over none']}; after changes of earlier layers {withstood} points less are "

@@ -124,11 +124,14 @@ def once(python, name, epochs):
             env=dict(os.environ, PYTHONWARNINGS="ignore"),
         )
         accuracy, seconds = map(float, done.stdout.splitlines()[-1].split())
-    except (subprocess.SubprocessError, OSError, ValueError, IndexError) as error:
+    except subprocess.TimeoutExpired:
+        print(f"{name} is not measured, its program took more than {TIMEOUT:.0f} s")
+    except (subprocess.CalledProcessError, OSError, ValueError, IndexError) as error:
         said = (getattr(error, "stderr", None) or str(error)).strip().splitlines()[-1:]
-        print(f"{name} is not measured, its program failed: {' '.join(map(str, said))}")
-        return None
-    return Once(accuracy, seconds, time.perf_counter() - began)
+        print(f"{name} is not measured, its program failed: {' '.join(said)}")
+    else:
+        return Once(accuracy, seconds, time.perf_counter() - began)
+    return None
 
 
 def measure(options):
@@ -136,7 +139,7 @@ def measure(options):
     names, epochs = list(GOVERNED)[: options.size(len(GOVERNED), 2)], options.size(50, 2)
     there = installed(options, names)
     runs = {name: [] for name in names if name in there}
-    for turn in range(options.size(ROUNDS, 2)):
+    for turn in range(options.size(ROUNDS, 1)):
         order = list(runs)
         for name in [*order[turn % len(order) :], *order[: turn % len(order)]]:
             found = once(there[name]["python"], name, epochs)

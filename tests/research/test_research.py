@@ -203,7 +203,7 @@ class TestVerdicts:
             own.row("speed", own.NOISE, "cost less half of gain (log)", interval(cost)),
             own.row("later layers", "all", "lost less than none", interval(withstood)),
         ]
-        found = own.judge(rows, {})
+        found = own.judge(rows, {"learning_rates": {own.NORM: 0.1}})
         assert found.verdict == (true if "held" in true else "depends")
         assert "," not in true or found.because.startswith(f"True for {true}. ")
 
