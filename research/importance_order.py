@@ -113,8 +113,8 @@ def draw(figure, finding):
     labels = [f"{row['hyper-parameter'].replace('_', ' ')} ({row['tier_claimed']})" for row in rows]
     axis.set_yticks(range(len(rows)), labels)
     axis.invert_yaxis()
-    axis.set(xlabel="share of what matters", ylabel="hyper-parameter (tier claimed)")
     axis.set_xscale("symlog", linthresh=0.01)
+    axis.set(xlabel="share of what matters", ylabel="hyper-parameter (tier claimed)", xlim=(-0.001, 1.1))
     axis.set_xticks([0, 0.01, 0.1, 1], ["0", "0.01", "0.1", "1"])
     axis.minorticks_off()
     figure.legend(*axis.get_legend_handles_labels(), loc="outside upper center", ncols=2)

@@ -132,14 +132,15 @@ def draw(figure, finding):
     """The best so far over the points of a search."""
     own = finding.more["best_so_far"]
     axes = figure.subplots(1, len(own), sharey=True)
+    lowest = min(one.mean for kinds in own.values() for curve in kinds.values() for one in curve)
     for axis, (dimensions, kinds) in zip(axes, own.items(), strict=True):
         for number, (kind, curve) in enumerate(kinds.items()):
             values, places = np.array([one[:3] for one in curve]), np.arange(1, len(curve) + 1)
             style = {"color": COLOURS[number], "ls": ("-", "--", ":")[number]}
             axis.plot(places, values[:, 0], label=kind, **style)
             axis.fill_between(places, values[:, 1], values[:, 2], color=COLOURS[number], alpha=0.15, lw=0)
-        axis.set(title=f"{dimensions} dimensions", yscale="log", xlabel="points", xticks=[1, 10, 20])
-    axes[0].set_ylabel("test loss of the best so far\n(nats, geometric mean)")
+        axis.set(title=f"{dimensions} axes", xlabel="points", xticks=[1, 10, 20])
+    axes[0].set(ylabel="test loss of the best so far\n(nats, 95 % interval)", ylim=(0.9 * lowest, 2 * lowest))
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
 
 
