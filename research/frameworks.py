@@ -29,7 +29,7 @@ from typing import NamedTuple
 import numpy as np
 from arms import factor
 from common import Finding, main, mean
-from pictures import error_bars
+from pictures import error_bars, ticks
 
 PROGRAMS = Path(__file__).with_name("programs")
 PEERS = Path(__file__).parents[1] / ".venv-peers" / "bin" / "python"
@@ -213,15 +213,17 @@ def plain(row):
 def draw(figure, finding):
     """Lines against time."""
     axis = figure.subplots()
+    axis.set(yscale="log", xlabel="lines of code", ylabel="seconds over those of jbn\n(95 % interval)")
     for number, row in enumerate(finding.rows):
-        own = row["over_jbn"]
-        error_bars(axis, [row["lines"]], [own], number, ls="", ms=5, label=row["framework"])
+        error_bars(
+            axis, [row["lines"]], [row["over_jbn"]], number, ls="", ms=5, label=row["framework"].split("+")[0]
+        )
     axis.axhline(1, color="black", lw=0.8)
-    axis.set(
-        yscale="log",
-        xlabel="lines of code",
-        ylabel="seconds over those of jbn\n(95 % interval)",
-        xlim=(0, None),
+    axis.set_xlim(0, None)
+    low, high = axis.get_ylim()
+    ticks(
+        axis.yaxis,
+        [place for place in (0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 5, 10) if low <= place <= high],
     )
     figure.legend(*axis.get_legend_handles_labels(), loc="outside upper center", ncols=2)
 
