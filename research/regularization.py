@@ -13,9 +13,9 @@ the variance and the other over its square, summed, and averaged over layers and
 
 Held: the whole 95 % interval is above 0 for four differences of gaps: without less with batch norm (64 rows); with
 batch norm less with dropout alone; of 256 rows less of ghost batches of 16 in them; and the first of these at the
-fewest rows less at the most. Not held: for none. Else it depends on those for which it is. The last of the four hangs
-on the rates: with one rate for all arms without batch norm, chosen at 64 rows, 16 rows did not converge there, and it
-was above 0.
+fewest rows less at the most. Not held: for none. Else it depends on those for which it is. The last of the four
+hangs on the rates: with one rate for all arms without batch norm, chosen at 64 rows, 16 rows did not converge there,
+and it was above 0.
 """
 
 import functools
