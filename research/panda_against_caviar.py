@@ -14,8 +14,8 @@ Held: both kinds of panda have a loss at least 5 % below caviar's at 1 run, and 
 at 256 (the whole 95 % interval of the geometric mean over pairs). Depends: this is true of one kind. Not held: of
 neither.
 
-A first full run had a single order of each pair's networks: the loss was 0.90 (0.79 to 1.02) of caviar's at 1 run, and
-the verdict "not held". Orders were averaged after that; the rule is the same.
+A first full run had a single order of each pair's networks: the loss was 0.90 (0.79 to 1.02) of caviar's at 1 run,
+and the verdict "not held". Orders were averaged after that; the rule is the same.
 """
 
 import jax
