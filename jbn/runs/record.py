@@ -28,9 +28,7 @@ from jbn.task.optimizer_choice import groups
 from jbn.task.task import Task
 
 WEIGHTS = "best.npz"
-_TABLE_SHARE = (
-    0.005  # of the time that a run may spend on a table in which only numbers of the curves are new
-)
+_TABLE_SHARE = 0.003  # of a run's time that may go into a table in which only numbers of the curves are new
 _log = logging.getLogger("jbn")
 
 
