@@ -215,6 +215,7 @@ class Engine:
             if first < min(reached.values(), default=schedule.until):
                 yield found.pop(first)
                 first += 1
+                schedule.read(first)
                 continue
             outcome = schedule.outcome()
             if outcome.error is not None:

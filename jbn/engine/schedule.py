@@ -1,8 +1,8 @@
 """Whose turn it is: every chunk goes from segment to segment on its own, and the one furthest behind goes first.
 
 No chunk waits for the others at the end of a segment. So no worker is idle while others finish one, and what is
-compiled already trains while the rest is being traced and compiled. How far a chunk may run ahead is bounded, so
-that a sweep that is asked to stop does so soon.
+compiled already trains while the rest is being traced and compiled. How far a chunk may run ahead, of the others and
+of whoever reads the segments, is bounded, so that a sweep that is asked to stop does so soon.
 """
 
 import dataclasses
@@ -73,7 +73,7 @@ class Schedule:
     def __init__(self, turns: Sequence[Turn], until: int, *, blocks: int | None = None):
         self.until, self._blocks = until, blocks
         self._turns = list(turns)
-        self._begun = min((turn.segment for turn in turns), default=until)
+        self._begun = self._read = min((turn.segment for turn in turns), default=until)
         self._changed = threading.Condition()
         self._outcomes: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
         self._compiling = self._closed = False
@@ -136,6 +136,12 @@ class Schedule:
         """Waits for what comes of the next turn, one chunk's in their order."""
         return self._outcomes.get()
 
+    def read(self, segment: int) -> None:
+        """All segments before this one have been read: nobody will ask to stop because of them."""
+        with self._changed:
+            self._read = segment
+            self._changed.notify_all()
+
     def stop(self) -> None:
         """Begins no segment beyond the furthest that has begun; all chunks still get that far."""
         with self._changed:
@@ -159,8 +165,12 @@ class Schedule:
         return turn.segment * (self._blocks or 1) + turn.block
 
     def _may(self, turn: Turn, device: int, last: int) -> bool:
-        ahead = self._place(turn) - last
-        free_to_go = self._blocks is None and ahead <= AHEAD_SEGMENTS
-        near = ahead <= 1 or (free_to_go and ahead * turn.seconds <= AHEAD_SECONDS)
+        near = _near(self._place(turn) - last, turn.seconds, alone=self._blocks is None)
+        near = near and _near(turn.segment - self._read, turn.seconds)
         free = turn.chunk.compiled or not self._compiling
         return turn.chunk.device == device and turn.segment < self.until and near and free
+
+
+def _near(ahead: int, seconds: float, *, alone: bool = True) -> bool:
+    """Whether so many segments, or blocks, are few enough to run ahead; one always is."""
+    return ahead <= 1 or (alone and ahead <= AHEAD_SEGMENTS and ahead * seconds <= AHEAD_SECONDS)

@@ -84,7 +84,7 @@ def sweep(
             memory are compiled before.
         on_segment: called after every segment; where it returns True no other segment begins, and the sweep ends
             after those that have begun: where no policy decides between segments, parts of a sweep run ahead of
-            others by about a second.
+            it, by a second or by one segment, whichever is longer, and by 16 segments at most.
         tuned: time candidates for tile and chunk capacity first; the choice is recorded with the run.
         max_programs: a space that needs more programs is refused, since each is compiled for seconds; None for
             no limit.

@@ -58,6 +58,28 @@ def test_a_chunk_that_is_not_traced_yet_is_waited_for_by_nobody_but_those_far_ah
     assert take(schedule) is None  # 17 ahead: no further
 
 
+def test_nobody_runs_far_ahead_of_the_reader():
+    """With a single chunk too, which is never ahead of others."""
+    own = turns(1)
+    schedule = Schedule(own, 99)
+    for _ in range(17):
+        run(schedule, schedule.take(0))
+    schedule.read(3)
+    for _ in range(3):
+        run(schedule, schedule.take(0))
+    assert own[0].segment == 20
+    assert take(schedule) is None
+
+
+@pytest.mark.parametrize(("seconds", "segments"), [(0.6, 2), (0.4, 3), (9.0, 2)])
+def test_nobody_runs_a_second_ahead_of_the_reader(seconds, segments):
+    schedule = Schedule(own := turns(1), 99)
+    for _ in range(segments):
+        run(schedule, schedule.take(0), seconds=seconds)
+    assert own[0].segment == segments
+    assert take(schedule) is None
+
+
 @pytest.mark.parametrize(("seconds", "segments"), [(0.6, 2), (0.4, 3), (9.0, 2)])
 def test_what_takes_long_runs_less_far_ahead(seconds, segments):
     own = turns(2)
@@ -105,9 +127,10 @@ def test_a_chunk_without_live_members_is_left_behind():
     own = turns(2)
     schedule = Schedule(own, 99)
     run(schedule, schedule.take(0), live=False)
-    for _ in range(40):
+    for segment in range(40):
         assert schedule.take(0) is own[1]
         run(schedule, own[1])
+        schedule.read(segment)
     outcomes = [schedule.outcome() for _ in range(41)]
     assert [outcome.last for outcome in outcomes] == [True] + [False] * 40
     assert [outcome.segment for outcome in outcomes] == [0, *range(40)]

@@ -2,6 +2,7 @@
 
 import gc
 import io
+import time
 
 import chex
 import jax
@@ -264,6 +265,18 @@ def test_it_may_be_ended_after_a_segment():
     assert best.config_id == result.table().config_id[0]
     validation = result.task.data.validation
     assert best.accuracy(validation.x, validation.y) == pytest.approx(result.table().validation_accuracy[0])
+
+
+def test_it_ends_soon_after_a_slow_answer():
+    """Nothing runs more than 16 segments ahead of who is asked, also with a single program of tiny networks."""
+
+    def after(state: Progress):
+        time.sleep(1.0)  # time for hundreds of segments
+        return True
+
+    result = jbn.sweep(task(), draw(4), epochs=100, key=KEY, on_segment=after)
+    assert result.interrupted
+    assert 1 <= len(result.history.steps) <= 17
 
 
 def test_a_policy_sees_every_segment_before_the_next_begins():
