@@ -37,6 +37,7 @@ class Spec:
         loss: what is minimised.
         metrics: what to judge by besides.
         objective: by which of these configurations are compared.
+        raw_inputs: whether features are as they are in the data, not standardised.
         space: what varies.
     """
 
@@ -58,6 +59,7 @@ class Spec:
     loss: str | None = None
     metrics: tuple[str, ...] | None = None
     objective: str | None = None
+    raw_inputs: bool = False
     space: Space | None = None
 
 
@@ -104,6 +106,7 @@ _KINDS: Mapping[str, _Kind] = {
     "loss": _Kind((str,), "a text"),
     "metrics": _Kind((list,), "a list of texts"),
     "objective": _Kind((str,), "a text"),
+    "raw_inputs": _Kind((bool,), "true or false"),
     "configs": _Kind((int,), "a whole number of at least 1", 1),
     "grid": _Kind((int,), "a whole number of at least 1", 1),
     "rounds": _Kind((int,), "a whole number of at least 1", 1),
@@ -171,7 +174,7 @@ def _check(name: str, value: Any, where: str) -> None:
     if name not in _KINDS:
         raise InputError(f"unknown key {name!r} in the spec: {did_you_mean(name, _KINDS)}")
     kind = _KINDS[name]
-    fits = isinstance(value, kind.types) and not isinstance(value, bool)
+    fits = isinstance(value, kind.types) and (bool in kind.types or not isinstance(value, bool))
     if isinstance(value, list):
         fits = fits and all(isinstance(entry, str) for entry in value)
     if not fits or (kind.least is not None and value < kind.least):

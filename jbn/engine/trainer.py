@@ -88,7 +88,8 @@ class Trainer:
         train, self._feed = task.data.train, None
         if isinstance(train, Blocks):
             unit, head = arrays.train.unit, _largest_batch(plan)
-            self._feed = Feed(train, purposes, self._devices, head=head, unit=unit)
+            normalizer = arrays.normalizer
+            self._feed = Feed(train, purposes, self._devices, head=head, normalizer=normalizer, unit=unit)
         self._shuffled: dict[tuple[int, int], dict[int, Rows]] = {}  # the last epochs of a device and a seed
         self._kept = max(1, _KEPT_BYTES // (seeds * arrays.train.x.nbytes + 1))
         self._shuffling = threading.Lock()

@@ -105,7 +105,7 @@ def _about(record: Record, status: Sequence[str]) -> dict[str, Any]:
         "folds": settings.get("folds", 1),
         "rounds": settings.get("rounds", 1),
         "policy": (settings.get("spec") or {}).get("policy"),
-        "data": task.get("data"),
+        "data": _data(task),
         "model": task.get("model"),
         "loss": task.get("loss"),
         "optimizer": task.get("optimizer"),
@@ -114,6 +114,12 @@ def _about(record: Record, status: Sequence[str]) -> dict[str, Any]:
         "versions": settings.get("versions", {}),
         "device": settings.get("device", {}),
     }
+
+
+def _data(task: Mapping[str, Any]) -> str | None:
+    """What it was trained on, and whether as it is."""
+    data = task.get("data")
+    return data if task.get("normalize", True) else f"{data}, not normalised"
 
 
 def _seeds(settings: Mapping[str, Any]) -> int:

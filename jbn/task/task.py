@@ -50,6 +50,8 @@ class Task:
             it; default: the accuracy where it is the first metric, else the loss.
         class_weights: what the loss of a row of each class is multiplied by in training, `[classes]`; "balanced":
             `rows / (classes * rows of the class)`.
+        normalize: features are standardised by the mean and deviation of the training part; False: the network gets
+            them as they are in the data.
         epochs: what `schedule_epochs` is where a space does not say; a run sets it to its own length.
 
     Raises:
@@ -70,6 +72,7 @@ class Task:
     metrics: Sequence[str | Metric | Callable[..., Array]] | None = None
     objective: str | Objective | None = None
     class_weights: str | Sequence[float] | None = None
+    normalize: bool = dataclasses.field(default=True, kw_only=True)
     epochs: float = dataclasses.field(default=1.0, kw_only=True)
 
     def __post_init__(self) -> None:
@@ -223,7 +226,7 @@ class Task:
         dtype = str(jax.dtypes.canonicalize_dtype(float))
         if dtype not in self._arrays:
             standardized = self.kind == "numbers" and self.problem.loss.standardized
-            self._arrays[dtype] = arrays(self.data, standardized=standardized)
+            self._arrays[dtype] = arrays(self.data, standardized=standardized, normalize=self.normalize)
         return self._arrays[dtype]
 
 
