@@ -123,9 +123,9 @@ def last(result: jbn.Result, metric: str = "accuracy") -> np.ndarray:
     return own.reshape(-1, result.seeds)
 
 
-def curves(result: jbn.Result, metric: str = "accuracy") -> np.ndarray:
-    """All values of a validation metric, `[segments, configurations, seeds]`."""
-    own = result.history.validation[metric]
+def curves(result: jbn.Result, metric: str = "accuracy", *, part: str = "validation") -> np.ndarray:
+    """All values of a metric of the validation or the test part, `[segments, configurations, seeds]`."""
+    own = getattr(result.history, part)[metric]
     return own.reshape(len(own), -1, result.seeds)
 
 

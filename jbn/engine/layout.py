@@ -38,13 +38,15 @@ class Part(NamedTuple):
 class Programs(NamedTuple):
     """What puts the data of an epoch into order, and what initialises, trains and evaluates a chunk.
 
-    Rows that come in blocks come in order: there is no `shuffle` then.
+    Rows that come in blocks come in order: there is no `shuffle` then. `test` evaluates on the test part, where that
+    is asked for.
     """
 
     shuffle: Executable | None
     init: Executable
     train: Executable
     evaluate: Executable
+    test: Executable | None = None
 
 
 @dataclasses.dataclass(eq=False)

@@ -18,6 +18,7 @@ from jbn.engine.workers import Workers
 from jbn.task.arrays import Arrays, Fold
 from jbn.task.data import Blocks
 from jbn.task.member import Block, Metrics, Rows
+from jbn.task.metrics import on_test
 from jbn.task.spread import Looks, Members, spreads
 from jbn.task.streams import Streams, order, streams
 from jbn.task.task import Task
@@ -83,7 +84,7 @@ class Trainer:
         self._fold = [repeat // each for repeat in range(seeds)]
         purposes = [streams(key, repeat % each) for repeat in range(seeds)]
         self._rows = [jax.device_put((arrays.train, folds), device) for device in self._devices]
-        self._validation = [_validation(arrays, device) for device in self._devices]
+        self._judged = [_judged(arrays, device) for device in self._devices]
         self._streams = [jax.device_put(purposes, device) for device in self._devices]
         train, self._feed = task.data.train, None
         if isinstance(train, Blocks):
@@ -122,7 +123,8 @@ class Trainer:
     def trace(self, chunk: Chunk) -> None:
         """Traces the programs that a chunk needs, in the caller's thread; nothing is compiled yet."""
         device = self._devices[chunk.device]
-        train, fold, validation = self._data(chunk)
+        train, fold = self._data(chunk)
+        validation, test = self._judging(chunk)
         keys = self._streams[chunk.device][chunk.seed]
         traced = tuple(part.traced for part in chunk.parts)
         live = tuple(_live(np.zeros(0, int), chunk.slots) for _ in chunk.parts)
@@ -141,12 +143,13 @@ class Trainer:
             rows = shuffle.result
         init = self._executable(init_program(problem, shared), (traced, keys.initial, _rows_of(rows)), device)
         advance = train_program(problem, structures, tile, donate, course)
-        evaluate = evaluate_program(problem, shared, tile)
+        evaluate, judged = evaluate_program(problem, shared, tile), (_models(init.result), traced, live)
         chunk.programs = Programs(
             shuffle,
             init,
             self._executable(advance, (init.result, traced, live, rows, keys.noise), device),
-            self._executable(evaluate, (_models(init.result), traced, live, validation), device),
+            self._executable(evaluate, (*judged, validation), device),
+            None if test is None else self._executable(evaluate, (*judged, test), device),
         )
 
     def compile(self, chunk: Chunk) -> None:
@@ -185,7 +188,6 @@ class Trainer:
         self, chunk: Chunk, epoch: int, slots: Sequence[np.ndarray], block: int
     ) -> list[Segment] | None:
         programs, keys = chunk.programs, self._streams[chunk.device][chunk.seed]
-        validation = self._data(chunk)[-1]
         assert programs is not None, "trace the programs of a chunk first"
         traced = tuple(part.traced for part in chunk.parts)
         live = tuple(_live(own, chunk.slots) for own in slots)
@@ -198,7 +200,7 @@ class Trainer:
             losses = _added(chunk.losses if block else (), losses)
         results = None
         if block == (self.blocks or 1) - 1:
-            judged = programs.evaluate(_models(populations), traced, live, validation)
+            judged = self._measured(chunk, (_models(populations), traced, live))
             parts = zip(losses, judged, populations, slots, strict=True)
             results = [_on_host(Segment(Metrics(loss, own), p.step, {}), at) for loss, own, p, at in parts]
             if self._looks is not None and self._looks.due(epoch, now=time.perf_counter()):
@@ -206,6 +208,16 @@ class Trainer:
         chunk.populations = jax.tree.map(np.array, populations) if self._waits else populations
         chunk.losses = () if self._feed is None else losses
         return results
+
+    def _measured(self, chunk: Chunk, judged: tuple[Any, ...]) -> list[dict[str, Array]]:
+        """Loss and metrics, part by part, by `Task.measured`."""
+        (validation, test), programs = self._judging(chunk), chunk.programs
+        assert programs is not None
+        found: list[dict[str, Array]] = list(programs.evaluate(*judged, validation))
+        if programs.test is None:
+            return found
+        both = zip(found, programs.test(*judged, test), strict=True)
+        return [own | {on_test(name): values for name, values in tested.items()} for own, tested in both]
 
     def _with_spreads(
         self,
@@ -240,15 +252,18 @@ class Trainer:
             if epoch not in known:
                 while len(known) >= self._kept:
                     del known[next(iter(known))]
-                train, fold, _ = self._data(chunk)
+                train, fold = self._data(chunk)
                 known[epoch] = shuffle(train, fold, keys.order, np.int32(epoch))
             return known[epoch]
 
-    def _data(self, chunk: Chunk) -> tuple[Rows, Fold | None, Rows]:
-        """The rows that a chunk trains on, its fold of them, and what it is validated on."""
-        number = self._fold[chunk.seed]
+    def _data(self, chunk: Chunk) -> tuple[Rows, Fold | None]:
+        """The rows that a chunk trains on, and its fold of them."""
         rows, folds = self._rows[chunk.device]
-        return rows, folds[number], self._validation[chunk.device][number]
+        return rows, folds[self._fold[chunk.seed]]
+
+    def _judging(self, chunk: Chunk) -> tuple[Rows, Rows | None]:
+        """What a chunk is validated on, and the test part where that is measured on, too."""
+        return self._judged[chunk.device][self._fold[chunk.seed]]
 
     def _executable(self, *arguments: Any) -> Executable:
         program, new = executable(*arguments)
@@ -271,14 +286,15 @@ def _shuffle(rows: Rows, fold: Fold | None, key: PRNGKeyArray, epoch: Int[Array,
 
 
 _of_fold = jax.jit(lambda pool, fold: fold.rows(pool, fold.validation))
+_whole_of_fold = jax.jit(lambda rows, fold: fold.rows(rows, jax.numpy.arange(len(rows.y))))
 
 
-def _validation(arrays: Arrays, device: jax.Device) -> list[Rows]:
-    """What each fold is validated on; without folds the validation part."""
+def _judged(arrays: Arrays, device: jax.Device) -> list[tuple[Rows, Rows | None]]:
+    """What each fold is validated on, or without folds the validation part; and the test part, if it is wanted."""
     if not arrays.folds:
-        return [jax.device_put(arrays.validation, device)]
-    pool, folds = jax.device_put((arrays.train, arrays.folds), device)
-    return [_of_fold(pool, fold) for fold in folds]
+        return [jax.device_put((arrays.validation, arrays.test), device)]
+    pool, folds, test = jax.device_put((arrays.train, arrays.folds, arrays.test), device)
+    return [(_of_fold(pool, fold), None if test is None else _whole_of_fold(test, fold)) for fold in folds]
 
 
 def _rows_of(rows: Rows | Block) -> Rows:

@@ -344,7 +344,7 @@ def _about(task: Task) -> dict[str, Any]:
     return {
         "model": task.model.name,
         "loss": task.problem.loss.name,
-        "metrics": list(task.problem.measured),
+        "metrics": list(task.measured),
         "data": repr(task.data),
         "data_digest": _data_digest(task),
         "rows": task.data.rows,

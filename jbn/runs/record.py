@@ -183,7 +183,7 @@ def recorder(
         "started": _now(),
         **(settings or {}),
     }
-    measured = own.task.problem.measured
+    measured = own.task.measured
     with store.create(out, settings=about, configs=own.shown, seeds=own.seeds, measured=measured) as database:
         yield _Folder(Path(out), database, own, start)
 
@@ -215,6 +215,7 @@ def about_task(task: Task, configs: Configs) -> dict[str, Any]:
         "class_names": None if task.data.class_names is None else list(task.data.class_names),
         "loss": task.problem.loss.name,
         "normalize": task.normalize,
+        "test_curves": task.test_curves,
         **_optimizers(task, configs),
     }
 

@@ -51,6 +51,7 @@ class Arrays:
         normalizer: of the training part, with cross-validation of the first fold's; or the identity.
         statistics: of the training part, whether features are normalised by them or not.
         folds: all folds of cross-validation.
+        test: the test part, with cross-validation normalised like `train`; None where nobody measures on it.
     """
 
     train: Rows
@@ -58,6 +59,7 @@ class Arrays:
     normalizer: Normalizer
     statistics: Normalizer
     folds: tuple[Fold, ...] = ()
+    test: Rows | None = None
 
     def fitted(self, fold: int = 0) -> tuple[Normalizer, Normalizer | None]:
         """What features and targets (where they are standardised) as they are in the data are normalised with."""
@@ -67,30 +69,36 @@ class Arrays:
         return self.normalizer.then(own.normalizer), own.unit
 
 
-def arrays(data: Data, *, standardized: bool, normalize: bool = True) -> Arrays:
-    """The training and validation part on the default device.
+def arrays(data: Data, *, standardized: bool, normalize: bool = True, test: bool = False) -> Arrays:
+    """The training and validation part on the default device, and the test part where it is asked for.
 
     Args:
         data: a data set.
         standardized: whether its targets, which are numbers, are normalised too.
         normalize: whether its features are; else they stay as they are.
+        test: whether the test part is among them.
     """
     train = data.train
     plain = None if normalize else normalizer.identity(math.prod(data.features))
     if isinstance(train, Blocks):
         unit = train.unit if standardized else None
         own = plain or train.normalizer
-        validation = _rows(own, unit, data.validation)
+        validation, tested = _rows(own, unit, data.validation), _rows(own, unit, data.test) if test else None
         none = jax.tree.map(lambda rows: rows[:0], validation._replace(unit=None))
-        return Arrays(none._replace(unit=unit), validation, own, train.normalizer)
+        return Arrays(none._replace(unit=unit), validation, own, train.normalizer, test=tested)
     statistics = normalizer.fit(train.x)
     fitted = plain or statistics
     unit = normalizer.fit(_table(train.y)) if standardized else None
-    validation = _rows(fitted, unit, data.validation)
+    validation, tested = (
+        _rows(fitted, unit, data.validation),
+        _rows(fitted, unit, data.test) if test else None,
+    )
     if data.folds is None:
-        return Arrays(_rows(fitted, unit, train), validation, fitted, statistics)
+        return Arrays(_rows(fitted, unit, train), validation, fitted, statistics, test=tested)
     pool = _rows(fitted, unit, data.folds.rows)
-    return Arrays(pool._replace(unit=None), validation, fitted, statistics, _folds(data.folds, pool, plain))
+    tested = None if tested is None else tested._replace(unit=None)
+    folds = _folds(data.folds, pool, plain)
+    return Arrays(pool._replace(unit=None), validation, fitted, statistics, folds, tested)
 
 
 def _rows(fitted: Normalizer, unit: Normalizer | None, part: Part) -> Rows:

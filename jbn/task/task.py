@@ -52,6 +52,8 @@ class Task:
             `rows / (classes * rows of the class)`.
         normalize: features are standardised by the mean and deviation of the training part; False: the network gets
             them as they are in the data.
+        test_curves: loss and metrics are measured on the test part, too, of every member after every segment, for
+            research on searching: `history.test`, columns `test_loss`, ... Nothing is chosen by them.
         epochs: what `schedule_epochs` is where a space does not say; a run sets it to its own length.
 
     Raises:
@@ -73,6 +75,7 @@ class Task:
     objective: str | Objective | None = None
     class_weights: str | Sequence[float] | None = None
     normalize: bool = dataclasses.field(default=True, kw_only=True)
+    test_curves: bool = dataclasses.field(default=False, kw_only=True)
     epochs: float = dataclasses.field(default=1.0, kw_only=True)
 
     def __post_init__(self) -> None:
@@ -116,6 +119,12 @@ class Task:
             metrics.chosen(self.metrics, self.kind, usual=usual),
             _weights(self.class_weights, self.data),
         )
+
+    @property
+    def measured(self) -> tuple[str, ...]:
+        """What every member is measured by after every segment: on the validation part, then on the test part."""
+        own = self.problem.measured
+        return own if not self.test_curves else (*own, *map(metrics.on_test, own))
 
     @property
     def kind(self) -> Kind:
@@ -226,7 +235,9 @@ class Task:
         dtype = str(jax.dtypes.canonicalize_dtype(float))
         if dtype not in self._arrays:
             standardized = self.kind == "numbers" and self.problem.loss.standardized
-            self._arrays[dtype] = arrays(self.data, standardized=standardized, normalize=self.normalize)
+            self._arrays[dtype] = arrays(
+                self.data, standardized=standardized, normalize=self.normalize, test=self.test_curves
+            )
         return self._arrays[dtype]
 
 

@@ -1,5 +1,6 @@
 """The whole run of one configuration as a pure function, for people who write their own transformations."""
 
+import functools
 import operator
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
@@ -15,6 +16,7 @@ from jbn.task import member as members
 from jbn.task.data import Blocks
 from jbn.task.hyper import Structure, bind, check_names, numbers
 from jbn.task.member import Member, Metrics, Rows
+from jbn.task.metrics import on_test
 from jbn.task.optimizer_choice import names_of, pick
 from jbn.task.streams import order, streams
 from jbn.task.task import Task
@@ -74,8 +76,10 @@ def train_function(task: Task, *, epochs: int, capacity: Mapping[str, int] | Non
         def epoch(member: Member, index: Int[Array, ""]) -> tuple[Member, Metrics]:
             shuffled = _take(arrays.train, order(keys.order, index, len(arrays.train.y)))
             member, loss = members.train_segment(own.problem, hyper, member, shuffled, keys.noise)
-            judged = members.evaluate(own.problem, hyper, member.params, member.stats, arrays.validation)
-            return member, Metrics(loss, judged)
+            judged = functools.partial(members.evaluate, own.problem, hyper, member.params, member.stats)
+            test = {} if arrays.test is None else judged(arrays.test)
+            tested = {on_test(name): value for name, value in test.items()}
+            return member, Metrics(loss, judged(arrays.validation) | tested)
 
         start = members.init(own.problem, hyper, keys.initial, arrays.train)
         final, metrics = jax.lax.scan(epoch, start, jnp.arange(epochs))

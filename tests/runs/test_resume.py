@@ -1,5 +1,6 @@
 """A run that was ended before its time goes on as if it had not been."""
 
+import dataclasses
 import logging
 import os
 import shutil
@@ -200,6 +201,20 @@ def test_other_versions_are_told(plain, tmp_path, caplog):
         f"the run was begun with jax 0.1.0, this is {jax.__version__}: its last digits may differ"
         in caplog.text
     )
+
+
+def test_what_a_run_does_not_say_of_its_task_is_the_default(plain, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(plain[1], run)
+    said = {**store.read(run).settings["task"]}
+    assert (said.pop("normalize"), said.pop("test_curves")) == (True, False)
+    with store.reopen(run, segments=99) as own:
+        own.write_settings(task=said)
+    for name, value in (("normalize", False), ("test_curves", True)):
+        message = f"but its {name.replace('_', ' ')} was {not value} and is {value} now"
+        with pytest.raises(jbn.InputError, match=message):
+            jbn.resume(run, dataclasses.replace(TASK, **{name: value}))
+    assert jbn.resume(run, TASK).history.train_loss.shape[0] == LONG
 
 
 def test_a_run_of_an_older_jbn_is_only_read(plain, tmp_path):
