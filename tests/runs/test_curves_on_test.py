@@ -126,6 +126,14 @@ def test_every_fold_normalises_the_test_part_by_its_own_rows():
     assert_as_the_models(folds, data.test)
 
 
+def test_so_does_a_training_part_in_blocks(result):
+    held = dict(zip(("x_validation", "y_validation", "x_test", "y_test"), PARTS[2:], strict=True))
+    data = jbn.data.memory_map(*PARTS[:2], **held, block_rows=96)
+    own = jbn.sweep(dataclasses.replace(TASK, data=data), CONFIGS, **RUN)
+    for name in NAMES:
+        np.testing.assert_array_equal(own.history.test[name], result.history.test[name])
+
+
 def test_the_pure_function_measures_them_too(result):
     config = {name: values[0] for name, values in CONFIGS.items()}
     metrics, *_ = jax.jit(lambda key: jbn.train_function(TASK, epochs=3)(config, key))(KEY)
