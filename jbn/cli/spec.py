@@ -27,7 +27,7 @@ class Spec:
         configs: number of configurations of a random search.
         grid: points per axis of a grid search, in the place of a random one.
         rounds: of a search from coarse to fine, which share the configurations; 1 is a random search.
-        epochs: passes over the training part.
+        epochs: how many, passes over the training part where `steps_per_epoch` does not say something else.
         policy: "halving" or "median_stopping", which stop configurations early, or "pbt"; None: all go on.
         seed: of the split, the search and the training.
         seeds: seed indices that every configuration is trained with.
@@ -37,6 +37,7 @@ class Spec:
         loss: what is minimised.
         metrics: what to judge by besides.
         objective: by which of these configurations are compared.
+        steps_per_epoch: optimiser steps of an epoch; None: all batches of the training part.
         space: what varies.
     """
 
@@ -58,6 +59,7 @@ class Spec:
     loss: str | None = None
     metrics: tuple[str, ...] | None = None
     objective: str | None = None
+    steps_per_epoch: int | None = None
     space: Space | None = None
 
 
@@ -108,6 +110,7 @@ _KINDS: Mapping[str, _Kind] = {
     "grid": _Kind((int,), "a whole number of at least 1", 1),
     "rounds": _Kind((int,), "a whole number of at least 1", 1),
     "epochs": _Kind((int,), "a whole number of at least 1", 1),
+    "steps_per_epoch": _Kind((int,), "a whole number of at least 1", 1),
     "policy": _Kind((str,), "a text"),
     "seed": _Kind((int,), "a whole number of at least 0", 0),
     "seeds": _Kind((int,), "a whole number of at least 1", 1),

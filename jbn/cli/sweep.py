@@ -118,7 +118,12 @@ def task_of(spec: Spec) -> jbn.Task:
         seed=spec.seed,
     )
     return jbn.Task(
-        model=jbn.mlp(), data=data, loss=spec.loss, metrics=spec.metrics, objective=spec.objective
+        model=jbn.mlp(),
+        data=data,
+        loss=spec.loss,
+        metrics=spec.metrics,
+        objective=spec.objective,
+        steps_per_epoch=spec.steps_per_epoch,
     )
 
 

@@ -118,7 +118,7 @@ def member_seconds(task: Task, structure: Structure, own: Rates) -> float:
     """One epoch of one member: its training steps and its evaluation."""
     one, arrays = arithmetic(task, structure), task.arrays()
     batch_size = dict(structure.values)["batch_size"]
-    steps = task.data.rows // batch_size
+    steps = task.steps(batch_size)
     return steps * step_seconds(one, batch_size, own) + evaluation_seconds(
         one, arrays.validation.y.shape[0], own
     )

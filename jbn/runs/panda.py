@@ -345,6 +345,7 @@ def _about(task: Task) -> dict[str, Any]:
         "model": task.model.name,
         "loss": task.problem.loss.name,
         "metrics": list(task.problem.measured),
+        "steps per epoch": task.steps_per_epoch,
         "data": repr(task.data),
         "data_digest": _data_digest(task),
         "rows": task.data.rows,
@@ -369,9 +370,9 @@ def _check_same(
 ) -> None:
     """A panda goes on as it began."""
     for name, now in about.items():
-        if start["about"][name] != now:
+        if start["about"].get(name) != now:
             hidden = name == "data_digest"  # long numbers that tell nobody anything
-            before, after = ("", "") if hidden else (f" ({start['about'][name]})", f" ({now})")
+            before, after = ("", "") if hidden else (f" ({start['about'].get(name)})", f" ({now})")
             raise InputError(
                 f"the panda in {str(folder)!r} began with other {'training rows' if hidden else name}{before} than "
                 f"there are now{after}; give it its own, or another folder"

@@ -212,6 +212,7 @@ def about_task(task: Task, configs: Configs) -> dict[str, Any]:
         "classes": task.data.classes,
         "class_names": None if task.data.class_names is None else list(task.data.class_names),
         "loss": task.problem.loss.name,
+        "steps_per_epoch": task.steps_per_epoch,
         **_optimizers(task, configs),
     }
 

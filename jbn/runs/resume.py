@@ -137,7 +137,7 @@ def setup_of(folder: str | Path, record: store.Record, task: Task, epochs: int |
     whole = task if folds == 1 else dataclasses.replace(task, data=folded(task.data, folds))
     shown, columns = checked(whole, given, wanted, said["seeds"] // folds)
     settled = whole.settled(columns, epochs=said["schedule_epochs"])
-    _check_same(folder, said["task"], about_task(settled, shown))
+    _check_same(folder, {"steps_per_epoch": None, **said["task"]}, about_task(settled, shown))
     _tell_versions(said["versions"])
     data = np.array(said["key"], np.uint32)
     key = jax.random.wrap_key_data(jax.numpy.asarray(data), impl=said["key_kind"])
