@@ -114,8 +114,8 @@ def sweep(
     Without a spec it varies learning_rate, beta1, beta2, epsilon, layers, hidden_units, decay_rate and
     batch_size.
     A spec may set configs, grid, rounds, epochs, policy, seed, seeds, folds, data, data_dir, target, categorical,
-    drop, raw_inputs, out, targets, loss, metrics, objective and a table [space], e.g.
-    learning_rate = {log_uniform = [1e-4, 1.0]}.
+    drop, raw_inputs, out, targets, loss, metrics, objective, steps_per_epoch and a table [space],
+    e.g. learning_rate = {log_uniform = [1e-4, 1.0]}.
     """
     from jbn.cli.spec import resolve
     from jbn.cli.sweep import How, run

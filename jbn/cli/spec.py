@@ -27,7 +27,7 @@ class Spec:
         configs: number of configurations of a random search.
         grid: points per axis of a grid search, in the place of a random one.
         rounds: of a search from coarse to fine, which share the configurations; 1 is a random search.
-        epochs: passes over the training part.
+        epochs: how many, passes over the training part where `steps_per_epoch` does not say something else.
         policy: "halving" or "median_stopping", which stop configurations early, or "pbt"; None: all go on.
         seed: of the split, the search and the training.
         seeds: seed indices that every configuration is trained with.
@@ -38,6 +38,7 @@ class Spec:
         metrics: what to judge by besides.
         objective: by which of these configurations are compared.
         raw_inputs: whether features are as they are in the data, not standardised.
+        steps_per_epoch: optimiser steps of an epoch; None: all batches of the training part.
         space: what varies.
     """
 
@@ -60,6 +61,7 @@ class Spec:
     metrics: tuple[str, ...] | None = None
     objective: str | None = None
     raw_inputs: bool = False
+    steps_per_epoch: int | None = None
     space: Space | None = None
 
 
@@ -111,6 +113,7 @@ _KINDS: Mapping[str, _Kind] = {
     "grid": _Kind((int,), "a whole number of at least 1", 1),
     "rounds": _Kind((int,), "a whole number of at least 1", 1),
     "epochs": _Kind((int,), "a whole number of at least 1", 1),
+    "steps_per_epoch": _Kind((int,), "a whole number of at least 1", 1),
     "policy": _Kind((str,), "a text"),
     "seed": _Kind((int,), "a whole number of at least 0", 0),
     "seeds": _Kind((int,), "a whole number of at least 1", 1),

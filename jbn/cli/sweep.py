@@ -124,6 +124,7 @@ def task_of(spec: Spec) -> jbn.Task:
         metrics=spec.metrics,
         objective=spec.objective,
         normalize=not spec.raw_inputs,
+        steps_per_epoch=spec.steps_per_epoch,
     )
 
 

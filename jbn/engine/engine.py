@@ -145,6 +145,8 @@ class Engine:
             for device in range(len(self._workers.devices))
             for _ in range(self._workers.count // len(self._workers.devices))
         ]
+        for future in futures:
+            future.add_done_callback(schedule.ended)
         try:
             self._trace(schedule, turns)
             yield from self._collect(schedule, turns, first)

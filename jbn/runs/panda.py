@@ -345,6 +345,7 @@ def _about(task: Task) -> dict[str, Any]:
         "model": task.model.name,
         "loss": task.problem.loss.name,
         "metrics": list(task.measured),
+        "steps per epoch": task.steps_per_epoch,
         "data": repr(task.data),
         "data_digest": _data_digest(task),
         "rows": task.data.rows,
@@ -369,7 +370,7 @@ def _check_same(
     folder: Path, start: Entry, about: dict[str, Any], config: Mapping[str, Any] | None, key: Any
 ) -> None:
     """A panda goes on as it began."""
-    began = {"normalize": True, **start["about"]}
+    began = {"normalize": True, "steps per epoch": None, **start["about"]}
     for name, now in about.items():
         if began[name] != now:
             hidden = name == "data_digest"  # long numbers that tell nobody anything

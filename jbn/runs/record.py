@@ -216,6 +216,7 @@ def about_task(task: Task, configs: Configs) -> dict[str, Any]:
         "loss": task.problem.loss.name,
         "normalize": task.normalize,
         "test_curves": task.test_curves,
+        "steps_per_epoch": task.steps_per_epoch,
         **_optimizers(task, configs),
     }
 

@@ -31,7 +31,7 @@ from jbn.task.data import Blocks
 from jbn.task.data.folding import folded
 from jbn.task.task import Task
 
-_BEFORE = {"normalize": True, "test_curves": False}  # what is not recorded was so
+_BEFORE = {"normalize": True, "test_curves": False, "steps_per_epoch": None}  # what is not recorded was so
 _log = logging.getLogger("jbn")
 
 
