@@ -67,7 +67,7 @@ class Task:
     >>> import jbn
     >>> task = jbn.Task(model=jbn.mlp(), data=jbn.data.digits(), optimizer="adam", loss="cross_entropy")
     >>> sorted(task.defaults())[:4]
-    ['activation', 'batch_norm', 'batch_norm_epsilon', 'batch_norm_momentum']
+    ['activation', 'batch_norm', 'batch_norm_bias', 'batch_norm_epsilon']
     """
 
     model: Model

@@ -231,6 +231,27 @@ def test_a_run_of_an_older_jbn_is_only_read(plain, tmp_path):
         jbn.resume(run, TASK)
 
 
+NEWER = ("batch_norm_scale", "batch_norm_bias")
+
+
+def test_hyper_parameters_newer_than_a_run_are_as_they_were_then(plain, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(plain[1], run)
+    said = store.read(run).settings
+    for name in NEWER:
+        del said["task"]["defaults"][name]
+        for program in said["plan"]["programs"]:
+            for cohort in program:
+                del cohort["structure"][name]
+    with store.reopen(run, segments=99) as own:
+        own.write_settings(task=said["task"], plan=said["plan"])
+    other = jbn.Task(model=jbn.mlp(batch_norm_scale=False), data=TASK.data)
+    with pytest.raises(jbn.InputError, match=r"its defaults was .*'batch_norm_scale': True.* and is"):
+        jbn.resume(run, other)
+    jbn.resume(run, TASK)
+    assert_same(run, plain[0])
+
+
 def test_checkpoints_are_written_while_it_runs_where_they_are_cheap(tmp_path, monkeypatch):
     monkeypatch.setattr(Pace, "due", lambda self, now, size: True)
     seen = []
