@@ -18,7 +18,6 @@ import jax
 import numpy as np
 from arms import configs_of
 from common import COLOURS, Finding, Interval, bootstrap, last, main, mean, share
-from networks import apply, init
 
 import jbn
 
@@ -35,14 +34,6 @@ TIMES_GUESSES = 2
 UNITS = 32
 
 
-def scaled(key, x, outputs, norm=True, layers=3, units=UNITS, initial_scale=1.0):
-    """The network with all initial weights multiplied by a factor."""
-    params, stats = init(key, x, outputs, norm, layers, units)
-    return {
-        name: {**layer, "kernel": initial_scale * layer["kernel"]} for name, layer in params.items()
-    }, stats
-
-
 def accuracies(task, rows, options, key, seeds):
     """Validation accuracy of all configurations, `[configurations, seeds]`; 0 where training diverges."""
     epochs = options.size(20, 5)
@@ -51,7 +42,8 @@ def accuracies(task, rows, options, key, seeds):
 
 def config(optimizer, norm, rate, scale):
     """One configuration."""
-    return {"optimizer": optimizer, "norm": norm, "learning_rate": rate, "initial_scale": scale}
+    place = "before" if norm else "none"
+    return {"optimizer": optimizer, "batch_norm": place, "learning_rate": rate, "initial_scale": scale}
 
 
 def best(task, rivals, options):
@@ -100,7 +92,7 @@ def measure(options):
     """Chooses the middle, trains both axes and the guesses, compares."""
     data = jbn.data.digits()
     optimizers = OPTIMIZERS[: options.size(2, 1)]
-    task = jbn.Task(model=jbn.model(scaled, apply), data=data, optimizer=optimizers)
+    task = jbn.Task(model=jbn.mlp(layers=3, hidden_units=UNITS), data=data, optimizer=optimizers)
     rivals = list(itertools.product(optimizers, NORM))
     centres = best(task, rivals, options)
     along = axes_of(task, rivals, centres, options)

@@ -18,7 +18,6 @@ import jax
 import numpy as np
 from arms import configs_of, crossed, rows_of, soonness, times_fewer, tuned
 from common import COLOURS, MARKERS, Finding, bootstrap, curves, main, until
-from networks import apply, init
 
 import jbn
 
@@ -37,11 +36,11 @@ RIVALS = ("without", "with", "with, at rate without")
 def measure(options):
     """Chooses learning rates, trains all arms, compares."""
     data = jbn.data.digits()
-    task = jbn.Task(model=jbn.model(init, apply), data=data, optimizer="sgd")
+    task = jbn.Task(model=jbn.mlp(hidden_units=UNITS), data=data, optimizer="sgd")
     epochs, each = options.size(40, 10), data.rows // BATCH_SIZE
-    fixed = {"units": (UNITS,), "batch_size": (BATCH_SIZE,)}
+    fixed = {"batch_size": (BATCH_SIZE,)}
     depths = LAYERS[: options.size(3, 1)]
-    arms = crossed(activation=ACTIVATIONS, layers=depths, norm=(False, True), **fixed)
+    arms = crossed(activation=ACTIVATIONS, layers=depths, batch_norm=("none", "before"), **fixed)
     score = functools.partial(soonness, target=TARGET)
     few = options.size(4, 1)
     best = tuned(task, arms, RATES, epochs=epochs, key=jax.random.key(0), seeds=few, score=score)
