@@ -79,7 +79,7 @@ def until(steps):
     """A policy that stops what has taken so many steps."""
 
     def policy(history, key):
-        done = (history.status == 0) & (history.steps[-1] >= steps)
+        done = history.running & (history.steps[-1] >= steps)
         return jbn.Edits(stop=np.flatnonzero(done))
 
     return policy

@@ -12,7 +12,7 @@ from jbn import store
 from jbn.engine.engine import Engine
 from jbn.errors import InputError
 from jbn.nn.normalizer import Normalizer
-from jbn.policies import DIVERGED, History
+from jbn.policies import History
 from jbn.runs.result import Best, best_member
 from jbn.search import Configs
 from jbn.task.member import shapes_of
@@ -31,10 +31,9 @@ def all_models(
     """Every member, None where it diverged; nothing where none was trained."""
     if not len(history.steps):
         return ()
-    lost = history.status == DIVERGED
     return tuple(
         None if gone else model_of(task, configs, engine, history, member, each)
-        for member, gone in enumerate(lost.tolist())
+        for member, gone in enumerate(history.diverged.tolist())
     )
 
 
