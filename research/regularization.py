@@ -23,7 +23,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
-from arms import configs_of, models_of, points, stacked, tuned
+from arms import configs_of, points, tuned
 from common import COLOURS, Finding, main, mean, paired
 from networks import forward, infer, init, normalizing
 from networks import train as train_pass
@@ -144,7 +144,7 @@ def measure(options):
     train, test = (result.best().rows(part.x, part.y)[:2] for part in (data.train, data.test))
     gaps, table = {}, []
     for index, own in enumerate(arms):
-        networks = stacked(models_of(result, index))
+        networks = result.stacked(index)[:2]
         (loss, right), (test_loss, test_right) = (
             np.array(part) for part in evaluated(*networks, train, test)
         )
@@ -156,7 +156,7 @@ def measure(options):
                 "ghost": own["ghost"],
                 "dropout_percent": own["dropped"],
                 "rate": float(result.configs["learning_rate"][index]),
-                "steps": int(result.history.steps[-1].reshape(-1, result.seeds)[index].max()),
+                "steps": int(np.nanmax(result.curve("steps")[:, index])),
                 "noise": noise_of(networks, train[0], own) if own["norm"] else "",
                 "training_loss": mean(loss),
                 "gap": mean(test_loss - loss),

@@ -11,8 +11,8 @@ none. Else it depends on those in which it is.
 
 import jax
 import numpy as np
-from arms import crossed, models_of, points, rows_of, tested, tuned
-from common import COLOURS, MARKERS, Finding, digits_or_mnist, last, main, mean, paired
+from arms import crossed, points, rows_of, tested, tuned
+from common import COLOURS, MARKERS, Finding, digits_or_mnist, main, mean, paired
 from networks import forward, init
 
 import jbn
@@ -55,7 +55,7 @@ def measure(options):
     )
     configs = tuned(task, arms, RATES, epochs=epochs, key=jax.random.key(0), seeds=options.size(4, 1))
     result = jbn.sweep(task, configs, epochs=epochs, key=jax.random.key(1), seeds=seeds, keep_models=True)
-    accuracy, loss, table = tested(result), last(result, "loss"), []
+    accuracy, loss, table = tested(result), result.last("validation_loss"), []
     for index, row in enumerate(rows_of(configs)):
         full = index - index % len(AFFINE)
         table.append(
@@ -76,15 +76,9 @@ def measure(options):
 
 def learned(result, config, part):
     """The mean of a parameter of batch norm over units and layers, of every network of a configuration."""
-    models = [own for own in models_of(result, config) if own is not None]
-    return [
-        float(
-            np.mean(
-                [getattr(layer["batch_norm"], part) for layer in own.params.values() if "batch_norm" in layer]
-            )
-        )
-        for own in models
-    ]
+    layers = result.stacked(config).params.values()
+    values = [getattr(layer["batch_norm"], part) for layer in layers if "batch_norm" in layer]
+    return np.mean(values, axis=(0, 2))
 
 
 def judge(table, more):
