@@ -1,14 +1,13 @@
 """Arms of an experiment: crossing settings, the learning rate each does best with, accuracy on the test part."""
 
 import itertools
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from common import Interval, bootstrap, curves, last, mean, until
-from jaxtyping import PRNGKeyArray, PyTree
+from common import Interval, bootstrap, mean, until
+from jaxtyping import PRNGKeyArray
 
 import jbn
 
@@ -36,7 +35,7 @@ def tuned(
     epochs: int,
     key: PRNGKeyArray,
     seeds: int = 8,
-    score: Callable[[jbn.Result], np.ndarray] = last,
+    score: Callable[[jbn.Result], np.ndarray] = operator.methodcaller("last", "validation_accuracy"),
     **more: Any,
 ) -> dict[str, np.ndarray]:
     """The arms with the learning rate at which each has the best mean validation accuracy, in a sweep of its own.
@@ -54,26 +53,15 @@ def tuned(
 
 def soonness(result: jbn.Result, target: float) -> np.ndarray:
     """Higher for those that come to a validation accuracy in fewer epochs, and of equals for the more accurate."""
-    curve = curves(result)
-    return np.nan_to_num(last(result)) - np.minimum(until(curve, target), len(curve) + 1)
+    curve = result.curve("validation_accuracy")
+    return np.nan_to_num(result.last("validation_accuracy")) - np.minimum(
+        until(curve, target), len(curve) + 1
+    )
 
 
 def tested(result: jbn.Result) -> np.ndarray:
     """Accuracy on the test part of every model that was kept, `[configurations, seeds]`; 0 where it diverged."""
-    test = result.task.data.test
-    own = [0.0 if model is None else model.evaluate(test.x, test.y)["accuracy"] for model in result.models]
-    return np.reshape(own, (-1, result.seeds))
-
-
-def models_of(result: jbn.Result, config: int) -> list[Any]:
-    """The kept models of a configuration, one a seed."""
-    return list(result.models[config * result.seeds : (config + 1) * result.seeds])
-
-
-def stacked(models: Sequence[Any]) -> tuple[PyTree, PyTree]:
-    """Parameters and running statistics of several models, the models on a leading axis."""
-    own = [(model.params, model.stats) for model in models if model is not None]
-    return jax.tree.map(lambda *leaves: jnp.stack([jnp.asarray(leaf) for leaf in leaves]), *own)
+    return np.nan_to_num(result.evaluate(*result.task.data.test)["accuracy"])
 
 
 def times_fewer(slow: np.ndarray, fast: np.ndarray, limit: float) -> Interval:

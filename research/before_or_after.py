@@ -12,7 +12,7 @@ point. Not held: in no network. Else it depends on those in which it is.
 import jax
 import numpy as np
 from arms import crossed, points, rows_of, tested, tuned
-from common import COLOURS, MARKERS, Finding, curves, digits_or_mnist, main, mean, paired, until
+from common import COLOURS, MARKERS, Finding, digits_or_mnist, main, mean, paired, until
 
 import jbn
 
@@ -34,7 +34,7 @@ def measure(options):
     arms = crossed(activation=activations, layers=layers, batch_norm=("before", "after"))
     configs = tuned(task, arms, RATES, epochs=epochs, key=jax.random.key(0), seeds=options.size(4, 1))
     result = jbn.sweep(task, configs, epochs=epochs, key=jax.random.key(1), seeds=seeds, keep_models=True)
-    accuracy, soon = tested(result), until(curves(result), TARGET)
+    accuracy, soon = tested(result), until(result.curve("validation_accuracy"), TARGET)
     table = []
     for index, row in list(enumerate(rows_of(configs)))[::2]:
         table.append(

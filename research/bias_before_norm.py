@@ -14,8 +14,8 @@ one of these is true for some optimisers alone.
 import jax
 import jax.numpy as jnp
 import numpy as np
-from arms import factor, models_of, points
-from common import COLOURS, Finding, curves, digits_or_mnist, last, main, mean, paired
+from arms import factor, points
+from common import COLOURS, Finding, digits_or_mnist, main, mean, paired
 
 import jbn
 
@@ -68,11 +68,16 @@ def without_norm(params, x, stats, train):
 
 
 def ratios(network, trained, rows):
-    """The largest gradient of a hidden bias over that of its kernel, of every model; the larger of the layers."""
+    """The largest gradient of a hidden bias over that of its kernel, of every model; the larger of the layers.
+
+    `trained` are parameters and running statistics with a leading axis.
+    """
     x, y = rows
 
     @jax.jit
-    def ratio(params, stats):
+    def ratio(pair):
+        params, stats = pair
+
         def loss(params):
             scores, _ = network(params, x, stats, train=True)
             return -jnp.mean(jnp.take_along_axis(jax.nn.log_softmax(scores), y[:, None], 1))
@@ -80,13 +85,12 @@ def ratios(network, trained, rows):
         own = jax.grad(loss)(params)
         return jnp.max(jnp.array([abs(own[n]["bias"]).max() / abs(own[n]["kernel"]).max() for n in LAYERS]))
 
-    return np.array([ratio(*pair) for pair in trained], float)
+    return np.asarray(jax.lax.map(ratio, trained), float)
 
 
 def fresh(keys, width, classes):
-    """Networks with biases before their first step."""
-    make = jax.jit(lambda key: init(key, jnp.zeros((2, width)), classes, bias=True, ulp=0.0))
-    return [make(key) for key in keys]
+    """Parameters and running statistics of networks with biases before their first step."""
+    return jax.lax.map(lambda key: init(key, jnp.zeros((2, width)), classes, bias=True, ulp=0.0), keys)
 
 
 def configurations(optimizers):
@@ -123,25 +127,24 @@ def measure(options):
     """Trains, compares, judges."""
     data = digits_or_mnist(options)
     result = trained(options, data)
-    seeds, accuracy, losses = result.seeds, last(result), curves(result, "loss")
+    seeds, accuracy = result.seeds, result.last("validation_accuracy")
+    losses = result.curve("validation_loss")
     some = np.random.default_rng(0).choice(len(data.train.y), 256, replace=False)
     rows = result.best().rows(data.train.x[some].reshape(256, -1), data.train.y[some])[:2]
     start = fresh(jax.random.split(jax.random.key(1), seeds), rows[0].shape[1], data.classes)
     at_start, control = ratios(apply, start, rows), ratios(without_norm, start, rows)
     table, distances = [], {}
     for index, name in enumerate(OPTIMIZERS[: options.size(2, 1)]):
-        biased = models_of(result, 3 * index + 1)
+        biased = result.stacked(3 * index + 1)
         pairs, twins = apart(losses, 3 * index + 1), apart(losses, 3 * index + 2)
         distances[name] = {"with, without bias": pairs, "twins": twins}
         table.append(
             {
                 "optimiser": name,
                 "gradient_of_bias_over_kernel_at_start": mean(at_start),
-                "after_training": mean(ratios(apply, [(own.params, own.stats) for own in biased], rows)),
+                "after_training": mean(ratios(apply, (biased.params, biased.stats), rows)),
                 "without_batch_norm": mean(control),
-                "largest_bias": mean(
-                    [max(abs(own.params[n]["bias"]).max() for n in LAYERS) for own in biased]
-                ),
+                "largest_bias": mean(np.max([abs(biased.params[n]["bias"]) for n in LAYERS], axis=(0, 2))),
                 "accuracy_with_bias_less_without_points": points(
                     paired(accuracy[3 * index + 1], accuracy[3 * index])
                 ),

@@ -115,20 +115,6 @@ def digits_or_mnist(options: Options, **more: Any) -> jbn.data.Data:
     return jbn.data.digits(**more)
 
 
-def last(result: jbn.Result, metric: str = "accuracy") -> np.ndarray:
-    """The last value of a validation metric of every member, `[configurations, seeds]`; that of its last segment."""
-    curve = result.history.validation[metric]
-    there = np.where(np.isnan(curve), -1, np.arange(len(curve))[:, None]).max(axis=0)
-    own = np.where(there < 0, np.nan, curve[np.maximum(there, 0), np.arange(curve.shape[1])])
-    return own.reshape(-1, result.seeds)
-
-
-def curves(result: jbn.Result, metric: str = "accuracy", *, part: str = "validation") -> np.ndarray:
-    """All values of a metric of the validation or the test part, `[segments, configurations, seeds]`."""
-    own = getattr(result.history, part)[metric]
-    return own.reshape(len(own), -1, result.seeds)
-
-
 def until(curve: np.ndarray, target: float, *, steps: np.ndarray | float = 1.0) -> np.ndarray:
     """Segments (times steps) until a curve `[segments, ...]` is at a target or above; infinity where it never is."""
     there = curve >= target

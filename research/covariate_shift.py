@@ -24,8 +24,8 @@ import itertools
 
 import jax
 import numpy as np
-from arms import crossed, factor, models_of, points, stacked
-from common import COLOURS, Finding, curves, main, mean, paired
+from arms import crossed, factor, points
+from common import COLOURS, Finding, main, mean, paired
 from networks import init
 from pictures import error_bars, ticks
 from shifts import COLOURINGS, after_change, apply, by_statistics, drift, gradient_change, soon
@@ -49,9 +49,8 @@ def tuned(task, epochs, seeds):
     arms = crossed(arm=tuple(ARMS.values()), learning_rate=RATES)
     norm, shift = (np.array([own[place] for own in arms["arm"].tolist()]) for place in (0, 1))
     configs = {"norm": norm.astype(bool), "shift": shift, "learning_rate": arms["learning_rate"]}
-    found = soon(
-        curves(jbn.sweep(task, configs, epochs=epochs, key=jax.random.key(0), seeds=seeds), "loss"), TARGET
-    )
+    result = jbn.sweep(task, configs, epochs=epochs, key=jax.random.key(0), seeds=seeds)
+    found = soon(result.curve("validation_loss"), TARGET)
     best = np.log(found).mean(axis=1).reshape(len(ARMS), -1).argmin(axis=1)
     rows = len(RATES) * np.arange(len(ARMS)) + best
     return {name: values[rows] for name, values in configs.items()}
@@ -67,8 +66,8 @@ def measure(options):
         key = jax.random.key(1)  # the same: a longer run begins as a shorter one
         result = jbn.sweep(task, configs, epochs=epochs, key=key, seeds=seeds, keep_models=True)
         for index, name in enumerate(ARMS):
-            networks[name].append(stacked(models_of(result, index)))
-    losses = curves(result, "loss")
+            networks[name].append(result.stacked(index)[:2])
+    losses = result.curve("validation_loss")
     some = np.random.default_rng(0).choice(len(data.train.y), 512, replace=False)
     train = result.best().rows(data.train.x[some], data.train.y[some])
     order = np.random.default_rng(1).permutation(len(data.test.y))[: len(data.test.y) // BATCH * BATCH]

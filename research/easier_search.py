@@ -17,7 +17,7 @@ import itertools
 import jax
 import numpy as np
 from arms import configs_of
-from common import COLOURS, Finding, Interval, bootstrap, last, main, mean, share
+from common import COLOURS, Finding, Interval, bootstrap, main, mean, share
 
 import jbn
 
@@ -37,7 +37,8 @@ UNITS = 32
 def accuracies(task, rows, options, key, seeds):
     """Validation accuracy of all configurations, `[configurations, seeds]`; 0 where training diverges."""
     epochs = options.size(20, 5)
-    return np.nan_to_num(last(jbn.sweep(task, configs_of(rows), epochs=epochs, key=key, seeds=seeds)))
+    result = jbn.sweep(task, configs_of(rows), epochs=epochs, key=key, seeds=seeds)
+    return np.nan_to_num(result.last("validation_accuracy"))
 
 
 def config(optimizer, norm, rate, scale):

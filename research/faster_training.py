@@ -17,7 +17,7 @@ import itertools
 import jax
 import numpy as np
 from arms import configs_of, crossed, rows_of, soonness, times_fewer, tuned
-from common import COLOURS, MARKERS, Finding, bootstrap, curves, main, until
+from common import COLOURS, MARKERS, Finding, bootstrap, main, until
 
 import jbn
 
@@ -46,7 +46,7 @@ def measure(options):
     best = tuned(task, arms, RATES, epochs=epochs, key=jax.random.key(0), seeds=few, score=score)
     configs = multiplied(rows_of(best))
     result = jbn.sweep(task, configs, epochs=epochs, key=jax.random.key(1), seeds=options.size(SEEDS, 4))
-    steps = until(curves(result), TARGET, steps=each)
+    steps = until(result.curve("validation_accuracy"), TARGET, steps=each)
     return judge(tabled(rows_of(configs), steps, epochs * each), {"data": data.name, "limit": epochs * each})
 
 

@@ -39,8 +39,9 @@ def measure(options):
     task, epochs = jbn.Task(model=jbn.mlp(), data=data), options.size(20, 2)
     run = {"epochs": epochs, "key": jax.random.key(1), "seeds": options.size(SEEDS, 1)}
     result = jbn.sweep(task, configs, **run)
-    shares = shares_of(configs, result.scores)
-    again = resampled(configs, result.scores, options.size(300, 20))
+    found = jbn.search.importance(result, resamples=options.size(300, 20))
+    places = [found.names.index(name) for name in NAMES]
+    shares, again = found.shares[places], found.draws[:, places]
     forest = jbn.search.importance(result, method="fanova")
     forest = dict(zip(forest.names, forest.shares.tolist(), strict=True))
     table = [
@@ -59,23 +60,6 @@ def measure(options):
     ]
     more = {"data": data.name, "epochs": epochs, "configurations": configs.count, "ratios_of_tiers": ratios}
     return judge(table, more)
-
-
-def shares_of(configs, scores):
-    """PED-ANOVA's share of every hyper-parameter, in the order of the tiers."""
-    found = jbn.search.importance((configs, scores), configs.space, resamples=0)
-    own = dict(zip(found.names, found.shares, strict=True))
-    return np.array([own[name] for name in NAMES])
-
-
-def resampled(configs, scores, draws):
-    """The shares by configurations drawn again, `[draws, hyper-parameters]`."""
-    rng, found = np.random.default_rng(0), []
-    for _ in range(draws):
-        rows = rng.integers(configs.count, size=configs.count)
-        columns = {name: values[rows] for name, values in configs.items()}
-        found.append(shares_of(jbn.search.Configs(columns, space=configs.space), scores[rows]))
-    return np.array(found)
 
 
 def steps(shares):

@@ -16,7 +16,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
-from arms import crossed, models_of, points, stacked
+from arms import crossed, points
 from common import COLOURS, MARKERS, Finding, digits_or_mnist, main, paired
 
 import jbn
@@ -109,13 +109,12 @@ def uncorrected(stats, momentum, steps):
 def estimates(result, task, batch_size, epochs, settings):
     """Accuracy of every estimate for the networks of a batch size, one a seed, by name."""
     place = [row for row, size in enumerate(result.configs["batch_size"]) if size == batch_size]
-    families = [models_of(result, row) for row in place]
+    families = [result.stacked(row)[:2] for row in place]
     if batch_size not in settings:
-        settings[batch_size] = Setting(task, families[0][0], batch_size)
-    setting, networks = settings[batch_size], stacked(families[0])
+        settings[batch_size] = Setting(task, result.best(), batch_size)
+    setting, networks = settings[batch_size], families[0]
     found = {name: setting.accuracy(networks[0], own) for name, own in setting.passes(*networks).items()}
-    for momentum, family in zip(MOMENTA, families, strict=True):
-        params, stats = stacked(family)
+    for momentum, (params, stats) in zip(MOMENTA, families, strict=True):
         started = uncorrected(stats, momentum, epochs * setting.steps)
         found[f"corrected, {momentum}"] = setting.accuracy(params, stats)
         found[f"uncorrected, {momentum}"] = setting.accuracy(params, started)

@@ -25,7 +25,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from arms import soonness, times_fewer, tuned
-from common import COLOURS, MARKERS, Finding, curves, main, until
+from common import COLOURS, MARKERS, Finding, main, until
 from networks import apply, init
 
 import jbn
@@ -153,7 +153,7 @@ def compared(source, networks, options):
     )
     result = jbn.sweep(task, configs, epochs=epochs, key=jax.random.key(1), seeds=seeds)
     each = data.rows // source.batch_size
-    steps = until(curves(result), TARGET, steps=each)
+    steps = until(result.curve("validation_accuracy"), TARGET, steps=each)
     known = {arm: condition(data, *how) for arm, how in ARMS.items()}
     return [
         row(data.name, network, arm, configs, steps, known, epochs * each)

@@ -21,7 +21,7 @@ and the verdict "not held". Orders were averaged after that; the rule is the sam
 import jax
 import numpy as np
 from arms import factor
-from common import COLOURS, MARKERS, Finding, bootstrap, curves, main, mean
+from common import COLOURS, MARKERS, Finding, bootstrap, main, mean
 from searches import best_so_far
 
 import jbn
@@ -100,7 +100,7 @@ def trained(task, runs, options, key):
 
 def networks(result):
     """The validation and the test loss of every network in the epochs that it trained, `[2, epochs]` each."""
-    both = np.stack([curves(result, "loss", part=part)[:, :, 0] for part in ("validation", "test")])
+    both = np.stack([result.curve(f"{part}_loss")[:, :, 0] for part in ("validation", "test")])
     trained = ~np.isnan(result.history.train_loss)
     return [np.nan_to_num(both[:, own, place], nan=np.inf) for place, own in enumerate(trained.T)]
 

@@ -96,11 +96,13 @@ def placed(grid, kind, number):
     """The configurations of a search, in random order; the same search has the same number."""
     rng = np.random.default_rng([number, KINDS.index(kind)])
     shape = tuple(grid.values())
+    if kind == "centred grid":
+        own = jbn.search.grid(jbn.Space(**{name: AXES[name] for name in grid}), grid, ends=False)
+        order = rng.permutation(own.count)
+        return {name: values[order] for name, values in own.items()}
     cells = rng.permutation(np.stack(np.unravel_index(np.arange(math.prod(shape)), shape), axis=1))
     if kind == "random":
         places = rng.random(cells.shape)
-    elif kind == "centred grid":
-        places = (cells + 0.5) / shape
     else:
         shift = rng.random(cells.shape if kind == "one in every cell" else len(shape))
         places = (cells + shift) / shape

@@ -23,7 +23,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
-from arms import configs_of, models_of, points, stacked, tuned
+from arms import configs_of, points, tuned
 from common import COLOURS, Finding, main, mean, paired
 from networks import forward, infer, init, normalizing
 from networks import train as train_pass
@@ -35,7 +35,7 @@ GHOSTS = (16, 64)
 GHOSTS_IN = 256
 USUAL = 64
 DROPPED = 0.2
-STEPS = 536  # 8 epochs of 16 rows, 268 of 512
+STEPS, EPOCHS = 67, 8  # of an epoch, which is once through the training part with batches of 16
 RATES = (0.0003, 0.001, 0.003, 0.01, 0.03)
 SEEDS = 32
 BATCHES = 32  # that the noise is measured on
@@ -72,20 +72,9 @@ def arm(norm, batch_size, ghost=0, dropped=0.0):
     return {"norm": norm, "batch_size": batch_size, "ghost": ghost, "dropped": dropped, "layers": 2}
 
 
-def until(steps):
-    """A policy that stops what has taken so many steps."""
-
-    def policy(history, key):
-        done = (history.status == 0) & (history.steps[-1] >= steps)
-        return jbn.Edits(stop=np.flatnonzero(done))
-
-    return policy
-
-
 def trained(task, arms, options):
-    """All arms for equal numbers of steps; ghost batches have the rate of the batches around them."""
-    steps = options.size(STEPS, 16)
-    how = {"epochs": -(-steps // (task.data.rows // max(SIZES))), "policy": until(steps)}
+    """All arms; ghost batches have the rate of the batches around them."""
+    how = {"epochs": options.size(EPOCHS, 1)}
     own = [row for row in arms if not row["ghost"]]
     found = tuned(task, configs_of(own), RATES, key=jax.random.key(0), seeds=options.size(4, 1), **how)
     rates = {tuple(row.values()): rate for row, rate in zip(own, found["learning_rate"], strict=True)}
@@ -135,13 +124,13 @@ def noise(params, stats, x, batches):
 def measure(options):
     """Trains all arms, evaluates, compares."""
     data = jbn.data.digits()
-    task = jbn.Task(model=jbn.model(init, apply), data=data)
+    task = jbn.Task(model=jbn.model(init, apply), data=data, steps_per_epoch=options.size(STEPS, 16))
     arms = arms_of(options)
     result = trained(task, arms, options)
     train, test = (result.best().rows(part.x, part.y)[:2] for part in (data.train, data.test))
     gaps, table = {}, []
     for index, own in enumerate(arms):
-        networks = stacked(models_of(result, index))
+        networks = result.stacked(index)[:2]
         (loss, right), (test_loss, test_right) = (
             np.array(part) for part in evaluated(*networks, train, test)
         )
@@ -153,7 +142,7 @@ def measure(options):
                 "ghost": own["ghost"],
                 "dropout_percent": 100 * own["dropped"],
                 "rate": float(result.configs["learning_rate"][index]),
-                "steps": int(result.history.steps[-1].reshape(-1, result.seeds)[index].max()),
+                "steps": int(np.nanmax(result.curve("steps")[:, index])),
                 "noise": noise_of(networks, train[0], own) if own["norm"] else "",
                 "training_loss": mean(loss),
                 "gap": mean(test_loss - loss),

@@ -11,8 +11,8 @@ none. Else it depends on those in which it is.
 
 import jax
 import numpy as np
-from arms import crossed, models_of, points, rows_of, tested, tuned
-from common import COLOURS, MARKERS, Finding, digits_or_mnist, last, main, mean, paired
+from arms import crossed, points, rows_of, tested, tuned
+from common import COLOURS, MARKERS, Finding, digits_or_mnist, main, mean, paired
 
 import jbn
 
@@ -42,7 +42,7 @@ def measure(options):
     )
     configs = tuned(task, arms, RATES, epochs=epochs, key=jax.random.key(0), seeds=options.size(4, 1))
     result = jbn.sweep(task, configs, epochs=epochs, key=jax.random.key(1), seeds=seeds, keep_models=True)
-    accuracy, loss, table = tested(result), last(result, "loss"), []
+    accuracy, loss, table = tested(result), result.last("validation_loss"), []
     for index, row in enumerate(rows_of(configs)):
         full = index - index % len(AFFINE)
         table.append(
@@ -63,9 +63,9 @@ def measure(options):
 
 def learned(result, config, part, neutral):
     """The mean of a parameter of batch norm over units and layers, of every network; `neutral` without it."""
-    models = [own for own in models_of(result, config) if own is not None]
-    found = [[getattr(own.params[name]["batch_norm"], part) for name in own.stats] for own in models]
-    return [neutral if layers[0] is None else float(np.mean(layers)) for layers in found]
+    layers = [own["batch_norm"] for own in result.stacked(config).params.values() if "batch_norm" in own]
+    values = [getattr(own, part) for own in layers]
+    return [neutral] * result.seeds if values[0] is None else np.mean(values, axis=(0, 2))
 
 
 def judge(table, more):

@@ -1,7 +1,6 @@
 """Searches: what is chosen by the validation part is judged by the test part, after every epoch of every network."""
 
 import numpy as np
-from common import curves
 from jaxtyping import Float
 
 import jbn
@@ -13,7 +12,7 @@ def final(result: jbn.Result, part: str, metric: str = "loss") -> np.ndarray:
     Where one diverged it is infinity, or an accuracy of 0.
     """
     worst = 0.0 if metric == "accuracy" else np.inf
-    own = curves(result, metric, part=part)[-1]
+    own = result.curve(f"{part}_{metric}")[-1]
     return np.where(np.isnan(own), worst, own)
 
 

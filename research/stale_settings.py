@@ -18,7 +18,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 from arms import points
-from common import Finding, last, main, mean, paired
+from common import Finding, main, mean, paired
 from pictures import error_bars
 
 import jbn
@@ -55,8 +55,8 @@ class Part(NamedTuple):
             zip(("x_validation", "y_validation", "x_test", "y_test"), (*shown, *self.test), strict=True)
         )
         task = jbn.Task(model=model, data=jbn.data.arrays(*self.train, **parts), optimizer="adamw")
-        found = last(jbn.sweep(task, configs, epochs=epochs, key=key, seeds=seeds))
-        return np.nan_to_num(found).mean(axis=1)  # 0 where it diverged
+        result = jbn.sweep(task, configs, epochs=epochs, key=key, seeds=seeds)
+        return np.nan_to_num(result.last("validation_accuracy")).mean(axis=1)  # 0 where it diverged
 
 
 def draw_part(x, y, rng, *, wrong=0.0, rows=ROWS):

@@ -26,7 +26,7 @@ class History(NamedTuple):
             task has `test_curves`, behind them "test/loss", ..., see `test`.
         steps: optimiser steps taken by the end of each segment; that of the segment before where a member
             did not take part.
-        status: of each member now: index into `STATUS_NAMES`.
+        status: of each member now: index into `STATUS_NAMES`; `running`, `done`, `stopped` and `diverged` are masks.
         objective: by which of the metrics members are compared.
         seeds: members of a configuration.
         configs: hyper-parameters of every member now, by name; NaN or None where it has none.
@@ -61,10 +61,36 @@ class History(NamedTuple):
         return of_test(self.validation)
 
     @property
+    def running(self) -> Bool[np.ndarray, " members"]:
+        """Which members go on.
+
+        >>> curve, steps = np.zeros((0, 3)), np.zeros((0, 3), int)
+        >>> history = History(curve, {"loss": curve}, steps, np.array([RUNNING, STOPPED, RUNNING]))
+        >>> history.running.tolist(), history.stopped.tolist()
+        ([True, False, True], [False, True, False])
+        """
+        return self.status == RUNNING
+
+    @property
+    def done(self) -> Bool[np.ndarray, " members"]:
+        """Which members have trained to the end."""
+        return self.status == DONE
+
+    @property
+    def stopped(self) -> Bool[np.ndarray, " members"]:
+        """Which members a policy, or an interruption, has stopped."""
+        return self.status == STOPPED
+
+    @property
+    def diverged(self) -> Bool[np.ndarray, " members"]:
+        """Which members have diverged: their loss was not finite."""
+        return self.status == DIVERGED
+
+    @property
     def values(self) -> Float[np.ndarray, " members"]:
         """The objective of every member now; NaN where it has diverged."""
         values = self.objective.values(self.validation[self.objective.metric])
-        return np.where(self.status == DIVERGED, np.nan, values)
+        return np.where(self.diverged, np.nan, values)
 
     @property
     def scores(self) -> Float[np.ndarray, " members"]:

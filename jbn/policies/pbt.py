@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Int, PRNGKeyArray
 
 from jbn.errors import InputError
-from jbn.policies.interface import DIVERGED, RUNNING, Edits, History
+from jbn.policies.interface import Edits, History
 from jbn.policies.ranking import rank
 from jbn.policies.stopping import whole
 from jbn.search import Dimension, Space
@@ -70,8 +70,8 @@ class PopulationBased:
 
     def _pairs(self, history: History, members: np.ndarray, seed: int) -> list[tuple[int, int]]:
         """Who copies whom in one population: the worst and those that diverged, one of the best."""
-        going = members[np.isin(history.status[members], (RUNNING, DIVERGED))]
-        lost = history.status[going] == DIVERGED
+        going = members[(history.running | history.diverged)[members]]
+        lost = history.diverged[going]
         scores = history.scores[going]
         best_first = going[rank(scores, last(history.validation_loss[:, going]), ~lost)]
         count = math.floor(self.share * len(going))
@@ -162,7 +162,7 @@ def _within(name: str, value: float, high: float, *, open_low: bool = True) -> N
 
 def _better(history: History, source: int, target: int) -> bool:
     """Whether copying gains anything."""
-    return bool(history.status[target] == DIVERGED or history.scores[source] > history.scores[target])
+    return bool(history.diverged[target] or history.scores[source] > history.scores[target])
 
 
 def _rng(seed: int, member: int, purpose: int) -> np.random.Generator:

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Bool, Int, PRNGKeyArray
 
 from jbn.errors import InputError
-from jbn.policies.interface import DIVERGED, RUNNING, Edits, History
+from jbn.policies.interface import Edits, History
 from jbn.policies.ranking import rank
 from jbn.task.objectives import last
 
@@ -166,11 +166,11 @@ def _order(history: History) -> Int[np.ndarray, " configurations"]:
 
 
 def _going(history: History) -> Bool[np.ndarray, " configurations"]:
-    return (history.status.reshape(-1, history.seeds) == RUNNING).all(axis=1)
+    return np.all(history.running.reshape(-1, history.seeds), axis=1)
 
 
 def _diverged(history: History) -> Bool[np.ndarray, " configurations"]:
-    return (history.status.reshape(-1, history.seeds) == DIVERGED).any(axis=1)
+    return np.any(history.diverged.reshape(-1, history.seeds), axis=1)
 
 
 def _running_members(
@@ -178,4 +178,4 @@ def _running_members(
 ) -> Int[np.ndarray, " members"]:
     """Their members that are still running."""
     members = (configurations[:, None] * history.seeds + np.arange(history.seeds)).ravel()
-    return np.sort(members[history.status[members] == RUNNING])
+    return np.sort(members[history.running[members]])

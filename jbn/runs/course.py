@@ -131,16 +131,28 @@ def course_of_history(
         folds: of cross-validation.
         settings: what is known of the run.
     """
-    segments = len(history.steps)
-    took = np.array([history.took_part(segment) for segment in range(segments)], bool)
-    took = took.reshape(segments, configs.count * seeds)
-    validation = {column(name): curve for name, curve in history.validation.items()}
-    members = {"steps": history.steps, "train_loss": history.train_loss, **validation}
-    curves = {
-        name: np.where(took & np.isfinite(values), values, np.nan).T.reshape(configs.count, seeds, segments)
-        for name, values in members.items()
-    }
+    curves = curves_of_history(history, seeds)
     return Course(dict(configs), table, curves, folds, {**settings, "seeds": seeds, "folds": folds})
+
+
+def curves_of_history(
+    history: History, seeds: int
+) -> dict[str, Float[np.ndarray, "configurations seeds segments"]]:
+    """All curves that a history holds, as those of `Course`.
+
+    Args:
+        history: of all members, member = configuration * seeds + seed.
+        seeds: members of a configuration.
+    """
+    segments, members = history.steps.shape
+    took = np.array([history.took_part(segment) for segment in range(segments)], bool)
+    took = took.reshape(segments, members)
+    validation = {column(name): curve for name, curve in history.validation.items()}
+    own = {"steps": history.steps, "train_loss": history.train_loss, **validation}
+    return {
+        name: np.where(took & np.isfinite(values), values, np.nan).T.reshape(-1, seeds, segments)
+        for name, values in own.items()
+    }
 
 
 def joined(courses: Sequence[Course]) -> Course:

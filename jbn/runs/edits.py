@@ -6,7 +6,7 @@ import numpy as np
 
 from jbn.errors import InputError, did_you_mean
 from jbn.nn.model import check_values
-from jbn.policies import DIVERGED, RUNNING, STOPPED, Edits, Event, History
+from jbn.policies import RUNNING, STOPPED, Edits, Event, History
 from jbn.search.conditions import missing
 
 
@@ -48,7 +48,7 @@ def events_of(edits: Edits, history: History) -> list[Event]:
         history: as it was before them.
     """
     segment = len(history.steps) - 1
-    going = [member for member in edits.stop.tolist() if history.status[member] == RUNNING]
+    going = [member for member in edits.stop.tolist() if history.running[member]]
     stopped = [Event(segment, member, "stopped") for member in going]
     copied = [Event(segment, target, "copied", source) for source, target in edits.copies.tolist()]
     changed = {name: ~np.isnan(own) for name, own in edits.values.items()}
@@ -68,11 +68,11 @@ def _check_copy(history: History, source: int, target: int) -> None:
             f"a member may copy one of its own group only, but {target} is in group {history.groups[target]} and "
             f"{source} in {history.groups[source]}: compare history.groups"
         )
-    if history.status[source] != RUNNING:
-        raise InputError(f"a copied member must be running, but {source} is not: see history.status")
-    if history.status[target] not in (RUNNING, DIVERGED):
+    if not history.running[source]:
+        raise InputError(f"a copied member must be running, but {source} is not: see history.running")
+    if not (history.running[target] or history.diverged[target]):
         raise InputError(
-            f"a member that copies must be running or have diverged, but {target} was stopped: see history.status"
+            f"a member that copies must be running or have diverged, but {target} was stopped: see history.stopped"
         )
 
 

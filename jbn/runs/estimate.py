@@ -271,7 +271,7 @@ def course(estimate: Estimate, configs: int, policy: Policy) -> Iterator[np.ndar
     )
     lost, key, decision = ~np.isfinite(loss) | ~np.isfinite(metrics["loss"]), jax.random.key(0), 0
     for segment in range(segments):
-        alive = history.status == RUNNING
+        alive = history.running
         if not alive.any():
             return
         yield alive

@@ -76,15 +76,13 @@ class Loop:
     def run(self, history: History, on_segment: Callable[[Progress], bool | None] | None) -> Outcome:
         """Goes on from a history until the last segment, until nobody is left, or until `on_segment` says so."""
         ended, events = False, []
-        while not ended and len(history.steps) < self._epochs and (history.status == RUNNING).any():
+        while not ended and len(history.steps) < self._epochs and history.running.any():
             first, due = len(history.steps), False
             until = next_decision(self._policy, first, self._epochs)
             edits = Edits()
-            with contextlib.closing(
-                self._engine.segments(first, until, history.status == RUNNING)
-            ) as segments:
+            with contextlib.closing(self._engine.segments(first, until, history.running)) as segments:
                 for segment in segments:
-                    history = extended(history, segment, history.status == RUNNING)
+                    history = extended(history, segment, history.running)
                     if len(history.steps) == until:
                         edits = self._decided(history)
                     new, history = events_of(edits, history), edited(history, edits)
@@ -98,8 +96,8 @@ class Loop:
             self._engine.edit(edits.copies, edits.values)
             if ended or due:
                 self._record.checkpoint(self._engine, len(history.steps))
-        left = len(history.steps) < self._epochs and bool((history.status == RUNNING).any())
-        status = np.where(history.status == RUNNING, STOPPED if left else DONE, history.status)
+        left = len(history.steps) < self._epochs and bool(history.running.any())
+        status = np.where(history.running, STOPPED if left else DONE, history.status)
         return Outcome(history._replace(status=status), tuple(events), interrupted=left)
 
     def _decided(self, history: History) -> Edits:
@@ -119,7 +117,7 @@ class Loop:
         return Progress(
             segment=done,
             segments=self._epochs,
-            alive=int((history.status == RUNNING).sum()),
+            alive=int(history.running.sum()),
             members=self._engine.members,
             objective=history.objective,
             best=float(best),

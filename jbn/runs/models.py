@@ -12,10 +12,12 @@ from jbn import store
 from jbn.engine.engine import Engine
 from jbn.errors import InputError
 from jbn.nn.normalizer import Normalizer
-from jbn.policies import DIVERGED, History
-from jbn.runs.result import Best, best_member
+from jbn.policies import History, rank
+from jbn.runs.result import Best
+from jbn.runs.table import standing
 from jbn.search import Configs
 from jbn.task.member import shapes_of
+from jbn.task.objectives import last
 from jbn.task.task import Task
 
 
@@ -25,16 +27,27 @@ def best_model(task: Task, configs: Configs, engine: Engine, history: History, e
     return None if member is None else model_of(task, configs, engine, history, member, each)
 
 
+def best_member(history: History, seeds: int) -> int | None:
+    """The best seed index of the best configuration, as a member; None if all diverged."""
+    now = standing(history, seeds)
+    usable = now.status != "diverged"
+    if not usable.any():
+        return None
+    config = int(rank(now.scores, now.validation["loss"], usable)[0])
+    own = slice(config * seeds, (config + 1) * seeds)
+    losses = last(history.validation_loss[:, own])
+    return config * seeds + int(rank(history.scores[own], losses, np.ones(seeds, bool))[0])
+
+
 def all_models(
     task: Task, configs: Configs, engine: Engine, history: History, each: int
 ) -> tuple[Best | None, ...]:
     """Every member, None where it diverged; nothing where none was trained."""
     if not len(history.steps):
         return ()
-    lost = history.status == DIVERGED
     return tuple(
         None if gone else model_of(task, configs, engine, history, member, each)
-        for member, gone in enumerate(lost.tolist())
+        for member, gone in enumerate(history.diverged.tolist())
     )
 
 

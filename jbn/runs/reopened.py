@@ -11,7 +11,7 @@ from jbn.engine.engine import Engine
 from jbn.engine.trainer import Timings
 from jbn.engine.workers import Workers
 from jbn.errors import InputError
-from jbn.policies import DONE, RUNNING, STOPPED, History
+from jbn.policies import DONE, STOPPED, History
 from jbn.runs.loop import empty_history
 from jbn.runs.models import stored_weights
 from jbn.runs.recall import recalled, recalled_events
@@ -70,7 +70,7 @@ def _history(record: store.Record, own: Setup, segments: int) -> History:
         engine = Engine(own.task, own.columns, own.layout, key=own.key, seeds=own.seeds, workers=crew)
         history = recalled(record, empty_history(own.task, own.shown, engine, own.seeds), segments)
     final = DONE if segments == own.epochs else STOPPED
-    return history._replace(status=np.where(history.status == RUNNING, final, history.status))
+    return history._replace(status=np.where(history.running, final, history.status))
 
 
 def _winner(folder: Path, chosen: dict[str, Any] | None, own: Setup) -> Best | None:

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -13,11 +13,12 @@ from jaxtyping import Array, Float, Int, Num, PyTree
 
 from jbn.engine.forecast import Forecast
 from jbn.engine.trainer import Timings
-from jbn.errors import InputError
+from jbn.errors import InputError, did_you_mean
 from jbn.nn.normalizer import Normalizer
-from jbn.policies import Event, History, Schedule, rank, schedule_of
-from jbn.runs.course import Course, course_of_history
+from jbn.policies import Event, History, Schedule, schedule_of
+from jbn.runs.course import Course, course_of_history, curves_of_history
 from jbn.runs.dataset import dataset
+from jbn.runs.lineage import lineage_table
 from jbn.runs.table import Standing, ranked, standing
 from jbn.runs.versions import versions
 from jbn.search import Configs, importance
@@ -30,6 +31,8 @@ from jbn.task.task import Task
 if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
+
+    from jbn.runs.kept import Stacked
 
 
 Constants = tuple[tuple[str, Any], ...]  # hyper-parameters that a program is compiled for
@@ -171,6 +174,18 @@ class Result:
         folds: of cross-validation; 1 is none.
         events: what the policy did, in its order.
         models: every member as a single model, None where it diverged; empty where nobody asked.
+
+    >>> import jax, jbn
+    >>> task = jbn.Task(model=jbn.mlp(layers=1, hidden_units=8), data=jbn.data.digits())
+    >>> configs, key = {"learning_rate": [0.001, 0.01, 0.1]}, jax.random.key(0)
+    >>> result = jbn.sweep(task, configs, epochs=2, key=key, seeds=4, keep_models=True)
+    >>> result.curve("train_loss").shape, result.last("validation_accuracy").shape
+    ((2, 3, 4), (3, 4))
+    >>> measured = result.evaluate(task.data.test.x, task.data.test.y)
+    >>> {name: values.shape for name, values in measured.items()}
+    {'accuracy': (3, 4), 'loss': (3, 4)}
+    >>> result.stacked(config_id=1).params["output"]["kernel"].shape
+    (4, 8, 10)
     """
 
     task: Task
@@ -245,6 +260,37 @@ class Result:
         """
         return dataset(self.course)
 
+    def curve(self, name: str) -> Float[np.ndarray, "segments configurations seeds"]:
+        """One learning curve of all members, NaN where one did not take part or what it measured was not finite.
+
+        Args:
+            name: as in the table and in `curves()`: "train_loss", "validation_loss", another metric of the task such
+                as "validation_accuracy", or "steps", taken by the end of the segment.
+
+        Raises:
+            InputError: no curve of that name.
+        """
+        if name not in self._curves:
+            raise InputError(f"unknown curve {name!r}: {did_you_mean(name, self._curves)}")
+        return np.moveaxis(self._curves[name], 2, 0)
+
+    def last(self, name: str) -> Float[np.ndarray, "configurations seeds"]:
+        """What each member measured in the last segment that it took part in; NaN where it diverged.
+
+        Args:
+            name: of a curve, as for `curve`.
+
+        Raises:
+            InputError: no curve of that name.
+        """
+        curve = self.curve(name)
+        found = last(curve.reshape(len(curve), -1))
+        return np.where(self.history.diverged, np.nan, found).reshape(-1, self.seeds)
+
+    @functools.cached_property
+    def _curves(self) -> dict[str, Float[np.ndarray, "configurations seeds segments"]]:
+        return curves_of_history(self.history, self.seeds)
+
     @property
     def course(self) -> Course:
         """The sweep as arrays, as a run records it."""
@@ -298,6 +344,35 @@ class Result:
         rows = {member: self.configs.row(member // self.seeds) for member in members}
         return schedule_of(config_id * self.seeds + seed, self.events, rows)
 
+    def evaluate(
+        self, x: Num[Array | np.ndarray, "rows *features"], y: Num[Array | np.ndarray, "rows *numbers"]
+    ) -> dict[str, Float[np.ndarray, "configurations seeds"]]:
+        """The loss and every metric of every member, for features and targets as they are in the data.
+
+        Needs `keep_models=True`. The numbers are those of each model's own `evaluate`, with its own fold's
+        normaliser; one program measures all models that are built alike. NaN where a member diverged.
+
+        Raises:
+            InputError: the sweep has not kept its models.
+        """
+        from jbn.runs.kept import evaluated
+
+        return evaluated(self, x, y)
+
+    def stacked(self, config_id: int | None = None) -> "Stacked":
+        """Parameters and running statistics on a leading axis, of the models of one configuration or of all.
+
+        Needs `keep_models=True`. `jax.vmap` takes them; `.seed` and `.config_id` say whose they are. Members that
+        diverged are left out.
+
+        Raises:
+            InputError: the sweep has not kept its models, there is no such configuration, all its members
+                diverged, or arrays of several configurations have other shapes.
+        """
+        from jbn.runs.kept import stacked
+
+        return stacked(self, config_id)
+
     def best(self) -> Best:
         """The winner: best by the objective, ties by validation loss, then by `config_id`.
 
@@ -319,34 +394,3 @@ def important(result: Any, **options: Any) -> "pd.DataFrame":
     found = importance(result, **options)
     columns = {"share": found.shares, "low": found.low, "high": found.high}
     return pd.DataFrame(columns, index=pd.Index(found.names, name="hyper-parameter"))
-
-
-def lineage_table(events: Sequence[Event], seeds: int) -> "pd.DataFrame":
-    """Events as a table; see `Result.lineage`."""
-    import pandas as pd
-
-    source = np.array([-seeds if event.source is None else event.source for event in events], np.int64)
-    member = np.array([event.member for event in events], np.int64)
-    columns = {
-        "segment": np.array([event.segment for event in events], np.int64),
-        "config_id": member // seeds,
-        "seed": member % seeds,
-        "event": np.array([event.kind for event in events], object),
-        "source_config_id": source // seeds,
-        "source_seed": np.where(source < 0, -1, source % seeds),
-    }
-    names = dict.fromkeys(name for event in events for name in event.values)
-    values = {name: [event.values.get(name, np.nan) for event in events] for name in names}
-    return pd.DataFrame(columns | values)
-
-
-def best_member(history: History, seeds: int) -> int | None:
-    """The best seed index of the best configuration, as a member; None if all diverged."""
-    now = standing(history, seeds)
-    usable = now.status != "diverged"
-    if not usable.any():
-        return None
-    config = int(rank(now.scores, now.validation["loss"], usable)[0])
-    own = slice(config * seeds, (config + 1) * seeds)
-    losses = last(history.validation_loss[:, own])
-    return config * seeds + int(rank(history.scores[own], losses, np.ones(seeds, bool))[0])

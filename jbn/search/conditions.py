@@ -57,9 +57,9 @@ class Conditional(Dimension):
         """That of the axis."""
         return self.axis.grid_size(n)
 
-    def grid(self, n: int) -> npt.NDArray[Any]:
+    def grid(self, n: int, *, ends: bool = True) -> npt.NDArray[Any]:
         """That of the axis."""
-        return self.axis.grid(n)
+        return self.axis.grid(n, ends=ends)
 
     def narrowed(self, start: float, stop: float) -> "Conditional":
         """The narrowed axis, under the same condition."""

@@ -40,10 +40,11 @@ class Dimension(ABC):
         """How many values `grid` returns at most, without making them."""
 
     @abstractmethod
-    def grid(self, n: int) -> npt.NDArray[Any]:
-        """Up to n distinct values, evenly spaced on the axis's scale, in order, both ends included.
+    def grid(self, n: int, *, ends: bool = True) -> npt.NDArray[Any]:
+        """Up to n distinct values, evenly spaced on the axis's scale, in order.
 
-        n = 1 gives the middle. Options are not numbers to thin out: an axis of options gives them all.
+        With both ends; or with `ends=False` in the middles of n equal cells of the scale. n = 1 gives the middle.
+        Options are not numbers to thin out: an axis of options gives them all.
 
         Raises:
             InputError: if n is no whole number of at least 1.
@@ -122,11 +123,11 @@ class Interval(Dimension):
         points = at_least_one(n, what="points")
         return points if self.low < self.high else 1
 
-    def grid(self, n: int) -> FloatArray:
-        """Float64 values, the first and the last exactly low and high."""
+    def grid(self, n: int, *, ends: bool = True) -> FloatArray:
+        """Float64 values, the first and the last exactly low and high where both ends are wanted."""
         size = self.grid_size(n)
-        if size == 1:
-            return self.from_unit(np.array([0.5]))
+        if size == 1 or not ends:
+            return np.unique(self.from_unit(middles(size)))
         values = self.from_unit(np.linspace(0.0, 1.0, size))
         values[[0, -1]] = self.low, self.high
         return np.unique(values)
@@ -210,11 +211,12 @@ class Integers(Dimension):
         """The smaller of n and high - low + 1."""
         return min(at_least_one(n, what="points"), self.cells)
 
-    def grid(self, n: int) -> npt.NDArray[np.int64]:
+    def grid(self, n: int, *, ends: bool = True) -> npt.NDArray[np.int64]:
         """Evenly spaced int64 values, rounded to the nearest, halves up."""
         size = self.grid_size(n)
-        if size == 1:
-            return self.from_unit(np.array([0.5]))
+        if size == 1 or not ends:
+            # multiplied first, which is exact: a half must not round down
+            return self.low + np.floor((np.arange(size) + 0.5) * self.cells / size).astype(np.int64)
         # Halves go up: np.round would send them to the even neighbour, up on one axis and down on the next.
         steps = np.floor(np.linspace(0, self.high - self.low, size) + 0.5)
         return self.low + steps.astype(np.int64)
@@ -247,7 +249,7 @@ class Options(Dimension):
         at_least_one(n, what="points")
         return len(self.options)
 
-    def grid(self, n: int) -> npt.NDArray[Any]:
+    def grid(self, n: int, *, ends: bool = True) -> npt.NDArray[Any]:
         """All options in order, whatever n."""
         at_least_one(n, what="points")
         return column(self.options)
@@ -299,6 +301,15 @@ class Constant(Options):
     def to_spec(self) -> Scalar:
         """The plain value."""
         return self.value
+
+
+def middles(cells: int) -> FloatArray:
+    """The middles of so many equal cells of the unit interval.
+
+    >>> middles(2).tolist()
+    [0.25, 0.75]
+    """
+    return (np.arange(cells) + 0.5) / cells
 
 
 def _cell(u: npt.ArrayLike, cells: int) -> npt.NDArray[np.int64]:

@@ -28,12 +28,15 @@ class Importance(NamedTuple):
         shares: `[names]`.
         low: the 2.5 % quantile over bootstrap resamples, `[names]`; NaN where there was none.
         high: the 97.5 % quantile.
+        draws: the shares in every resample, `[resamples, names]`, for intervals of what is made of several shares;
+            `[0, names]` where there was none.
     """
 
     names: tuple[str, ...]
     shares: FloatArray
     low: FloatArray
     high: FloatArray
+    draws: FloatArray
 
 
 def importance(
@@ -59,7 +62,8 @@ def importance(
         key: as in `random`; it draws the resamples.
 
     Returns:
-        The shares. A hyper-parameter that some configurations do not have, or ignore, has none.
+        The shares. A hyper-parameter that some configurations do not have, or ignore, has none. The draws are of
+        the same resample in a row: `draws[:, 0] - draws[:, 1]` says how far the first two are apart.
 
     Raises:
         InputError: an unknown method, no space, fewer than 10 configurations with a score, or Optuna (the extra
@@ -71,6 +75,9 @@ def importance(
     >>> found = importance((configs, -np.abs(np.log10(configs["rate"]) + 2)), resamples=0)
     >>> found.names, bool(found.shares[0] > 0.8)
     (('rate', 'noise'), True)
+    >>> again = importance((configs, -np.abs(np.log10(configs["rate"]) + 2)), resamples=20)
+    >>> bool(np.quantile(again.draws[:, 0] - again.draws[:, 1], 0.025) > 0)  # the whole interval
+    True
     """
     if method not in METHODS:
         raise InputError(f"unknown method {method!r}: {did_you_mean(str(method), METHODS)}")
@@ -97,10 +104,10 @@ def importance(
         trials.shares(rng.integers(len(scores), size=len(scores)), method)
         for _ in range(resamples if method == "ped_anova" else 0)
     ]
-    low, high = np.quantile(again, [0.025, 0.975], axis=0) if again else np.full((2, len(axes)), np.nan)
     order = np.argsort(-shares, kind="stable")
-    names = tuple(axes)
-    return Importance(tuple(names[place] for place in order), shares[order], low[order], high[order])
+    names, draws = tuple(axes), np.reshape(again, (len(again), len(axes)))[:, order]
+    low, high = np.quantile(draws, [0.025, 0.975], axis=0) if again else np.full((2, len(axes)), np.nan)
+    return Importance(tuple(names[place] for place in order), shares[order], low, high, draws)
 
 
 class _Trials:

@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from jbn.search.dimensions import Dimension, FloatArray, Interval, LogUniform, require
+from jbn.search.dimensions import Dimension, FloatArray, Interval, LogUniform, middles, require
 from jbn.search.values import at_least_one
+
+_HALVES_UP = 1e-9  # of the unit interval: half-way between two values rounding would decide
 
 
 @dataclass(frozen=True, repr=False)
@@ -100,11 +102,13 @@ class Quantized(Dimension):
         """The smaller of n and the number of values."""
         return min(at_least_one(n, what="points"), self.cells)
 
-    def grid(self, n: int) -> npt.NDArray[Any]:
+    def grid(self, n: int, *, ends: bool = True) -> npt.NDArray[Any]:
         """Values nearest to even distances on the scale, without repetitions."""
         size = self.grid_size(n)
         if size == 1:
             return self.from_unit(np.array([0.5]))
+        if not ends:
+            return np.unique(self.from_unit(middles(size) + _HALVES_UP))
         first, last = self._warped(np.array([0, self.cells - 1]))
         start, stop = self._ends()
         found = self.from_unit((np.linspace(first, last, size) - start) / (stop - start))

@@ -140,14 +140,16 @@ def _balanced(method: str, dimensions: int, count: int, words: bytes) -> FloatAr
         return qmc.Sobol(dimensions, bits=53, rng=rng).random(count)
 
 
-def grid(space: Space, n: int | Mapping[str, int]) -> Configs:
+def grid(space: Space, n: int | Mapping[str, int], *, ends: bool = True) -> Configs:
     """Every combination of evenly spaced values, the last dimension fastest.
 
     Args:
         space: what to lay the grid on.
-        n: points per axis, for all axes or by name. Each axis spaces them on its own scale, both ends
-            included; it gives fewer if it has fewer values. A choice gives all its options and a constant
-            its value: they need no number. Where a condition switches an axis off, its points are one.
+        n: points per axis, for all axes or by name. Each axis spaces them on its own scale; it gives fewer if it
+            has fewer values. A choice gives all its options and a constant its value: they need no number. Where a
+            condition switches an axis off, its points are one.
+        ends: whether both ends of an axis are among its points; otherwise they are the middles of n equal cells of
+            its scale, so that every point stands for as much of the space. One point is the middle either way.
 
     Returns:
         The cartesian product: float64, int64 and object arrays of shape `[points]`.
@@ -159,6 +161,9 @@ def grid(space: Space, n: int | Mapping[str, int]) -> Configs:
     >>> space = Space.from_spec({"layers": {"integers": [2, 4]}, "batch_size": {"choice": [32, 64]}})
     >>> grid(space, 2)
     {'layers': array([2, 2, 4, 4]), 'batch_size': array([32, 64, 32, 64])}
+    >>> space = Space.from_spec({"learning_rate": {"log_uniform": [1e-4, 1.0]}, "units": {"integers": [1, 9]}})
+    >>> grid(space, 2, ends=False)
+    {'learning_rate': array([0.001, 0.001, 0.1 , 0.1 ]), 'units': array([3, 7, 3, 7])}
     """
     points = _points(space, n)
     sizes = [dimension.grid_size(points[name]) for name, dimension in space.items()]
@@ -168,7 +173,7 @@ def grid(space: Space, n: int | Mapping[str, int]) -> Configs:
             f"a grid must have at most {_LARGEST_GRID:,} points, got {product} = {math.prod(sizes):,}: "
             "give fewer points per axis, or draw random ones"
         )
-    axes = {name: dimension.grid(points[name]) for name, dimension in space.items()}
+    axes = {name: dimension.grid(points[name], ends=ends) for name, dimension in space.items()}
     return Configs(_without_twins(switched_off(space, _product(axes))), space=space)
 
 

@@ -1,5 +1,6 @@
 import math
 from decimal import Decimal
+from fractions import Fraction
 from itertools import pairwise
 
 import numpy as np
@@ -194,6 +195,38 @@ def test_numpy_values_are_found_among_the_options():
 def test_hand_computed_grids(axis, n, expected):
     assert axis.grid(n) == pytest.approx(expected, rel=1e-14, abs=1e-16)
     assert axis.grid_size(n) == len(expected)
+
+
+@pytest.mark.parametrize(
+    ("axis", "n", "expected"),
+    [
+        (uniform(-1, 1), 4, [-0.75, -0.25, 0.25, 0.75]),
+        (log_uniform(1e-4, 1.0), 2, [1e-3, 1e-1]),
+        (reverse_log_uniform(0.9, 0.999), 2, [1 - 10**-1.5, 1 - 10**-2.5]),
+        (reverse_log_uniform(0.9, 0.999), 1, [0.99]),
+        (uniform(2, 2), 3, [2.0]),
+        (integers(1, 9), 3, [2, 5, 8]),
+        (integers(1, 4), 2, [2, 4]),  # the middles of 1, 2 and of 3, 4: halves up
+        (integers(-4, -1), 2, [-3, -1]),
+        (integers(2, 4), 1, [3]),
+        (integers(2, 4), 10**12, [2, 3, 4]),
+        (choice(64, 32), 1, [64, 32]),
+        (constant(0.999), 7, [0.999]),
+    ],
+)
+def test_hand_computed_middles_of_cells(axis, n, expected):
+    values = axis.grid(n, ends=False)
+    assert values.dtype == axis.grid(n).dtype
+    assert values == pytest.approx(expected, rel=1e-14, abs=1e-16)
+
+
+@given(st.integers(-1000, 1000), st.integers(0, 200), st.integers(1, 250))
+def test_whole_numbers_hold_the_middles_of_the_cells(low, width, n):
+    values, count = integers(low, low + width).grid(n, ends=False).tolist(), width + 1
+    size = min(n, count)
+    assert len(set(values)) == len(values) == size
+    for cell, value in enumerate(values):
+        assert value - low <= Fraction((2 * cell + 1) * count, 2 * size) < value - low + 1
 
 
 @given(INTERVALS, st.integers(2, 20))

@@ -6,6 +6,7 @@ import pytest
 from jbn import search
 from jbn.errors import InputError
 from jbn.search import Configs, Space, choice, integers, log_uniform, uniform, when
+from jbn.search.sampling import integer_seed
 
 SPACE = Space(
     rate=log_uniform(1e-5, 1.0),
@@ -56,6 +57,34 @@ def test_diverged_configurations_count_as_the_worst():
 def test_the_same_key_gives_the_same_quantiles():
     two = [search.importance((CONFIGS, SCORES), resamples=5, key=3) for _ in range(2)]
     np.testing.assert_array_equal(two[0].low, two[1].low)
+
+
+def test_the_draws_are_the_shares_of_resampled_configurations():
+    """Each is what the same configurations and scores give when they are drawn by hand."""
+    found = search.importance((CONFIGS, SCORES), resamples=3, key=5)
+    rng = np.random.default_rng(integer_seed(5, "importance"))
+    for draw in found.draws:
+        rows = rng.integers(200, size=200)
+        columns = {name: values[rows] for name, values in CONFIGS.items()}
+        one = search.importance((Configs(columns, space=SPACE), SCORES[rows]), resamples=0)
+        shares = dict(zip(one.names, one.shares, strict=True))
+        np.testing.assert_allclose(draw, [shares[name] for name in found.names])
+
+
+def test_quantiles_are_those_of_the_draws():
+    found = search.importance((CONFIGS, SCORES), resamples=21)
+    assert found.draws.shape == (21, 5)
+    np.testing.assert_allclose(found.draws.sum(axis=1), 1)
+    # of 21 sorted ones, 2.5 % lie half-way between the first and the second
+    first, second = np.sort(found.draws, axis=0)[:2]
+    np.testing.assert_allclose(found.low, (first + second) / 2)
+
+
+@pytest.mark.parametrize(("method", "resamples"), [("ped_anova", 0), ("fanova", 7)])
+def test_without_resamples_there_are_no_draws(method, resamples):
+    found = search.importance((CONFIGS, SCORES), method=method, resamples=resamples)
+    assert found.draws.shape == (0, 5)
+    assert np.isnan(found.low).all()
 
 
 def test_one_dimension_has_all():

@@ -98,6 +98,17 @@ def test_grids_are_spaced_on_the_scale():
     assert quantized(integers(16, 64), 16).grid(1).tolist() == [32]
 
 
+def test_grids_in_the_middles_of_cells_by_hand():
+    units = quantized(integers(16, 128), 16)
+    assert units.grid(4, ends=False).tolist() == [32, 64, 96, 128]  # of two each, halves up
+    assert units.grid(2, ends=False).tolist() == [48, 112]
+    assert units.grid(99, ends=False).tolist() == units.values().tolist()
+    assert units.grid(1, ends=False).tolist() == units.grid(1).tolist()
+    assert quantized(uniform(0, 1), 0.1).grid(11, ends=False).tolist() == [k / 10 for k in range(11)]
+    # places 0.863, 3.281 and 5.699 on the scale from ln(1) - ln(2) / 2 to ln(1000) + ln(1000 / 999) / 2
+    assert integers(1, 1000, log=True).grid(3, ends=False).tolist() == [2, 27, 299]
+
+
 def test_narrowed_axes_keep_their_steps():
     axis = quantized(integers(16, 128), 16)
     assert axis.narrowed(*axis.to_unit([32, 64])) == quantized(integers(32, 64), 16)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from jbn import search
 from jbn.errors import InputError
-from jbn.search import Space, choice, integers, log_uniform, reverse_log_uniform, uniform
+from jbn.search import Space, choice, integers, log_uniform, reverse_log_uniform, uniform, when
 
 SPACE = Space(
     rate=log_uniform(1e-4, 1.0),
@@ -182,9 +182,19 @@ def test_grid_points_by_name():
     assert rows(search.grid(space, {"a": 2, "b": 3, "c": 1, "d": 7})) == rows(configs)
 
 
-def test_one_point_per_axis_is_the_middle():
-    configs = search.grid(Space(a=uniform(0, 1), b=integers(2, 4), c=choice(1, 2)), 1)
+@pytest.mark.parametrize("ends", [True, False])
+def test_one_point_per_axis_is_the_middle(ends):
+    configs = search.grid(Space(a=uniform(0, 1), b=integers(2, 4), c=choice(1, 2)), 1, ends=ends)
     assert rows(configs) == [{"a": 0.5, "b": 3, "c": 1}, {"a": 0.5, "b": 3, "c": 2}]
+
+
+def test_a_grid_without_ends_is_the_product_of_the_middles_of_cells():
+    space = Space(a=choice("x", "y"), b=integers(1, 9), c=when(log_uniform(1e-4, 1.0), a="x"), d=0.5)
+    configs = search.grid(space, {"b": 3, "c": 2}, ends=False)
+    assert configs.space is space
+    assert configs["a"].tolist() == ["x"] * 6 + ["y"] * 3
+    assert configs["b"].tolist() == [2, 2, 5, 5, 8, 8, 2, 5, 8]
+    np.testing.assert_allclose(configs["c"], [1e-3, 1e-1] * 3 + [np.nan] * 3)
 
 
 def test_a_grid_may_have_more_axes_than_an_array():
