@@ -61,12 +61,11 @@ def measure(options):
     data, lengths = jbn.data.digits(), EPOCHS[: options.size(len(EPOCHS), 2)]
     task = jbn.Task(model=jbn.model(init, apply), data=data, optimizer="sgd")
     configs, seeds = tuned(task, lengths[-1], options.size(SEEDS, 1)), options.size(SEEDS, 4)
-    networks = {name: [] for name in ARMS}
-    for epochs in lengths:
-        key = jax.random.key(1)  # the same: a longer run begins as a shorter one
-        result = jbn.sweep(task, configs, epochs=epochs, key=key, seeds=seeds, keep_models=True)
-        for index, name in enumerate(ARMS):
-            networks[name].append(result.stacked(index)[:2])
+    result = jbn.sweep(
+        task, configs, epochs=lengths[-1], key=jax.random.key(1), seeds=seeds, snapshots=lengths
+    )
+    then = [result.at(epochs) for epochs in lengths]
+    networks = {name: [own.stacked(index)[:2] for own in then] for index, name in enumerate(ARMS)}
     losses = result.curve("validation_loss")
     some = np.random.default_rng(0).choice(len(data.train.y), 512, replace=False)
     train = result.best().rows(data.train.x[some], data.train.y[some])

@@ -8,7 +8,8 @@ from rich.align import Align
 from rich.console import Console
 from rich.table import Table
 
-from jbn.runs.result import Best, Result
+from jbn.runs.best import Best
+from jbn.runs.result import Result
 from jbn.runs.rounds import Rounds
 from jbn.search import Dimension, Space
 

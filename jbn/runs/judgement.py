@@ -11,8 +11,9 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from jbn.errors import InputError
 from jbn.nn.drift import LayerDrift, hidden_drift, input_drift
+from jbn.runs.best import Best, Constants
 from jbn.runs.paired import Effect, paired_effect, pseudo_values
-from jbn.runs.result import Best, Constants, Result
+from jbn.runs.result import Result
 from jbn.runs.winner import Winner
 from jbn.task.member import Problem, Rows, fitting, for_model, in_data_unit, infer
 from jbn.task.task import Task

@@ -1,5 +1,6 @@
-"""The models that a sweep has kept, all at once: measured by one program a kind, or stacked."""
+"""The models that a sweep has kept, all at once: measured by one program a kind, stacked, or as they were before."""
 
+import dataclasses
 import functools
 from collections.abc import Hashable, Mapping, Sequence
 from typing import NamedTuple
@@ -10,7 +11,10 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Num, PyTree
 
 from jbn.errors import InputError
-from jbn.runs.result import Best, Constants, Result
+from jbn.policies import History
+from jbn.runs.best import Best, Constants
+from jbn.runs.result import Result
+from jbn.runs.table import best_member
 from jbn.task.member import Problem, Rows, evaluate
 
 
@@ -28,6 +32,33 @@ class Stacked(NamedTuple):
     stats: PyTree
     config_id: Int[np.ndarray, " models"]
     seed: Int[np.ndarray, " models"]
+
+
+class Snapshot(NamedTuple):
+    """All members after some epochs.
+
+    Args:
+        history: so far, before what a policy decides then.
+        models: every member as a single model, None where it diverged.
+    """
+
+    history: History
+    models: tuple[Best | None, ...]
+
+
+def at(result: Result, epochs: int) -> Result:
+    """The sweep as it was after so many epochs; see `Result.at`."""
+    if epochs not in result.snapshots:
+        kept = ", ".join(map(str, result.snapshots)) or "none"
+        raise InputError(
+            f"this needs the models after {epochs} epochs, but the sweep has kept {kept}: give it "
+            f"snapshots=({epochs},)"
+        )
+    history, models = result.snapshots[epochs]
+    member = best_member(history, result.seeds)
+    winner = None if member is None else models[member]
+    test = {} if winner is None else winner.evaluate(*result.task.data.test)
+    return dataclasses.replace(result, history=history, models=models, winner=winner, test=test, snapshots={})
 
 
 def evaluated(

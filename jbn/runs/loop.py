@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import NamedTuple
 
 import jax
@@ -65,12 +65,24 @@ class Loop:
         policy: what decides between segments.
         key: of the policy.
         start: when the run began, of `time.perf_counter`.
+        pauses: after how many segments to call `on_pause`.
+        on_pause: `on_pause(history)`, when all members are so far, before what the policy decides then is done.
     """
 
     def __init__(
-        self, engine: Engine, record: Recorder, epochs: int, policy: Policy, key: PRNGKeyArray, start: float
+        self,
+        engine: Engine,
+        record: Recorder,
+        epochs: int,
+        policy: Policy,
+        key: PRNGKeyArray,
+        start: float,
+        *,
+        pauses: Collection[int] = (),
+        on_pause: Callable[[History], None] = lambda history: None,
     ):
         self._engine, self._record, self._policy, self._key = engine, record, policy, key
+        self._pauses, self._on_pause = pauses, on_pause
         self._epochs, self._start, self._after_first = epochs, start, start
 
     def run(self, history: History, on_segment: Callable[[Progress], bool | None] | None) -> Outcome:
@@ -78,12 +90,13 @@ class Loop:
         ended, events = False, []
         while not ended and len(history.steps) < self._epochs and history.running.any():
             first, due = len(history.steps), False
-            until = next_decision(self._policy, first, self._epochs)
-            edits = Edits()
+            decides = next_decision(self._policy, first, self._epochs)
+            until = min([decides, *(own for own in self._pauses if own > first)])
+            edits, seen = Edits(), history
             with contextlib.closing(self._engine.segments(first, until, history.running)) as segments:
                 for segment in segments:
-                    history = extended(history, segment, history.running)
-                    if len(history.steps) == until:
+                    seen = history = extended(history, segment, history.running)
+                    if len(history.steps) == decides:
                         edits = self._decided(history)
                     new, history = events_of(edits, history), edited(history, edits)
                     self._record.segment(history, new, segment.spreads)
@@ -93,6 +106,8 @@ class Loop:
                     due = due or self._record.due(self._engine)
                     if ended or due:
                         self._engine.stop()  # all chunks come to the end of the same segment
+            if len(seen.steps) in self._pauses:
+                self._on_pause(seen)
             self._engine.edit(edits.copies, edits.values)
             if ended or due:
                 self._record.checkpoint(self._engine, len(history.steps))

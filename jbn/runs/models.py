@@ -12,12 +12,11 @@ from jbn import store
 from jbn.engine.engine import Engine
 from jbn.errors import InputError
 from jbn.nn.normalizer import Normalizer
-from jbn.policies import History, rank
-from jbn.runs.result import Best
-from jbn.runs.table import standing
+from jbn.policies import History
+from jbn.runs.best import Best
+from jbn.runs.table import best_member
 from jbn.search import Configs
 from jbn.task.member import shapes_of
-from jbn.task.objectives import last
 from jbn.task.task import Task
 
 
@@ -25,18 +24,6 @@ def best_model(task: Task, configs: Configs, engine: Engine, history: History, e
     """The best member; None if all diverged. Of a configuration's members, `each` are of one fold."""
     member = best_member(history, history.seeds) if len(history.steps) else None
     return None if member is None else model_of(task, configs, engine, history, member, each)
-
-
-def best_member(history: History, seeds: int) -> int | None:
-    """The best seed index of the best configuration, as a member; None if all diverged."""
-    now = standing(history, seeds)
-    usable = now.status != "diverged"
-    if not usable.any():
-        return None
-    config = int(rank(now.scores, now.validation["loss"], usable)[0])
-    own = slice(config * seeds, (config + 1) * seeds)
-    losses = last(history.validation_loss[:, own])
-    return config * seeds + int(rank(history.scores[own], losses, np.ones(seeds, bool))[0])
 
 
 def all_models(

@@ -17,8 +17,8 @@ from jaxtyping import PRNGKeyArray
 from jbn import store
 from jbn.errors import InputError, did_you_mean
 from jbn.policies import Finding
+from jbn.runs.best import Best
 from jbn.runs.diary import MAIN, Diary, Entry, curve_of, watched
-from jbn.runs.result import Best
 from jbn.runs.trainee import Seen, State, Trainee, digest
 from jbn.task.data import Blocks
 from jbn.task.hyper import check_names

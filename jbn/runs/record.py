@@ -18,8 +18,8 @@ from jbn.engine.memory import peak_resident_bytes
 from jbn.engine.trainer import Timings
 from jbn.errors import InputError
 from jbn.policies import Event, History
+from jbn.runs.best import Best
 from jbn.runs.pace import Pace
-from jbn.runs.result import Best
 from jbn.runs.setup import Setup
 from jbn.runs.table import Standing, standing
 from jbn.runs.versions import versions

@@ -12,11 +12,12 @@ from jbn.engine.trainer import Timings
 from jbn.engine.workers import Workers
 from jbn.errors import InputError
 from jbn.policies import DONE, STOPPED, History
+from jbn.runs.best import Best
 from jbn.runs.loop import empty_history
 from jbn.runs.models import stored_weights
 from jbn.runs.recall import recalled, recalled_events
 from jbn.runs.record import WEIGHTS
-from jbn.runs.result import Best, Result
+from jbn.runs.result import Result
 from jbn.runs.resume import setup_of
 from jbn.runs.setup import Setup
 from jbn.task.task import Task

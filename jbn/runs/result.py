@@ -2,20 +2,17 @@
 
 import dataclasses
 import functools
-import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Num, PyTree
+from jaxtyping import Array, Float, Num
 
 from jbn.engine.forecast import Forecast
 from jbn.engine.trainer import Timings
 from jbn.errors import InputError, did_you_mean
-from jbn.nn.normalizer import Normalizer
 from jbn.policies import Event, History, Schedule, schedule_of
+from jbn.runs.best import Best
 from jbn.runs.course import Course, course_of_history, curves_of_history
 from jbn.runs.dataset import dataset
 from jbn.runs.lineage import lineage_table
@@ -23,8 +20,6 @@ from jbn.runs.table import Standing, ranked, standing
 from jbn.runs.versions import versions
 from jbn.search import Configs, importance
 from jbn.store import column, standard_error
-from jbn.task.member import Problem, Rows, evaluate, in_data_unit, infer
-from jbn.task.metrics import predicted
 from jbn.task.objectives import last
 from jbn.task.task import Task
 
@@ -32,125 +27,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
 
-    from jbn.runs.kept import Stacked
-
-
-Constants = tuple[tuple[str, Any], ...]  # hyper-parameters that a program is compiled for
-
-
-@dataclasses.dataclass(frozen=True)
-class Best:
-    """The winner of a sweep as an ordinary single model.
-
-    Args:
-        config_id: which row of the sweep's configurations it is.
-        seed: its seed index.
-        config: its hyper-parameters, defaults included, without what its optimiser ignores.
-        params: its parameters, without padding.
-        stats: its running statistics, without padding, of the last segment.
-        normalizer: what its input features are normalised with.
-        problem: model, optimiser and loss.
-        unit: what the targets were standardised with, where they are numbers.
-        classes: how many there are; None where the targets are numbers.
-        features: shape of a row of the data.
-        folded: batch norm was folded away.
-    """
-
-    config_id: int
-    seed: int
-    config: dict[str, Any]
-    params: PyTree
-    stats: PyTree
-    normalizer: Normalizer = dataclasses.field(repr=False)
-    problem: Problem = dataclasses.field(repr=False)
-    unit: Normalizer | None = dataclasses.field(default=None, repr=False)
-    classes: int | None = None
-    features: tuple[int, ...] = ()
-    folded: bool = False
-
-    def outputs(self, x: Num[Array | np.ndarray, "rows *features"]) -> Float[Array, "rows outputs"]:
-        """What the network puts out for features as they are in the data, not normalised; numbers standardised."""
-        state = self.params, self.stats
-        return _outputs(self.problem, *self.constants_and_numbers, state, self.normalizer.apply(x))
-
-    def predict(self, x: Num[Array | np.ndarray, "rows *features"]) -> Num[Array, "rows *numbers"]:
-        """The class of every row; or its numbers, `[rows]` where there is one a row.
-
-        Numbers are in the unit of the data where the loss has them standardised, else as the network puts them out.
-        """
-        outputs = self.outputs(x)
-        outputs = outputs[:, 0] if outputs.shape[1] == 1 else outputs
-        if self.classes is None:
-            return in_data_unit(outputs, self.unit)
-        return predicted(outputs)
-
-    def evaluate(
-        self, x: Num[Array | np.ndarray, "rows *features"], y: Num[Array | np.ndarray, "rows *numbers"]
-    ) -> dict[str, float]:
-        """The loss and every metric of the task for features and targets as they are in the data."""
-        state = self.params, self.stats
-        measured = _evaluated(self.problem, *self.constants_and_numbers, state, self.rows(x, y))
-        return {name: float(measured[name]) for name in self.problem.measured}
-
-    def save(self, path: str | os.PathLike[str], *, folded: bool = False) -> None:
-        """Writes the network to one file of safetensors, whole or not at all; `jbn.load` reads it.
-
-        Args:
-            path: the file; nothing is added to its name.
-            folded: without batch norm, which is folded into the affine maps around it: the same at inference.
-
-        Raises:
-            InputError: the disk refuses, or a model that cannot be folded.
-        """
-        from jbn.runs.saved import save
-
-        save(self, path, folded=folded)
-
-    def without_batch_norm(self) -> "Best":
-        """The same network at inference, with batch norm folded into its affine maps.
-
-        Raises:
-            InputError: a model that cannot be folded.
-        """
-        from jbn.runs.saved import without_batch_norm
-
-        return without_batch_norm(self)
-
-    def rows(
-        self, x: Num[Array | np.ndarray, "rows *features"], y: Num[Array | np.ndarray, "rows *numbers"]
-    ) -> Rows:
-        """Features and targets as they are in the data, as the network and its loss take them."""
-        targets: Any = np.asarray(y)
-        if self.unit is not None:
-            targets = self.unit.apply(targets.reshape(len(targets), -1)).reshape(targets.shape)
-        dtype = jnp.int32 if self.classes else float
-        return Rows(self.normalizer.apply(x), jnp.asarray(targets, dtype), self.unit)
-
-    def accuracy(self, x: Num[Array | np.ndarray, "rows *features"], y: Int[np.ndarray, " rows"]) -> float:
-        """Share of the rows whose class is right."""
-        return float(np.mean(np.asarray(self.predict(x)) == y))
-
-    @property
-    def constants_and_numbers(self) -> tuple[Constants, dict[str, float]]:
-        """The hyper-parameters that a program is compiled for, and those that it takes as arguments."""
-        numbers = {name: value for name, value in self.config.items() if isinstance(value, float)}
-        return tuple(item for item in self.config.items() if item[0] not in numbers), numbers
-
-
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _evaluated(
-    problem: Problem, constants: Constants, numbers: Mapping[str, Any], state: PyTree, rows: Rows
-) -> dict[str, Float[Array, ""]]:
-    params, stats = state
-    return evaluate(problem, {**dict(constants), **numbers}, params, stats, rows)
-
-
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _outputs(
-    problem: Problem, constants: Constants, numbers: Mapping[str, Any], state: PyTree, x: Array
-) -> Float[Array, "rows outputs"]:
-    params, stats = state
-    return infer(problem, {**dict(constants), **numbers}, params, stats, x)
+    from jbn.runs.kept import Snapshot, Stacked
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -174,6 +51,7 @@ class Result:
         folds: of cross-validation; 1 is none.
         events: what the policy did, in its order.
         models: every member as a single model, None where it diverged; empty where nobody asked.
+        snapshots: the same after fewer epochs, with the history of then, by how many; see `at`.
 
     >>> import jax, jbn
     >>> task = jbn.Task(model=jbn.mlp(layers=1, hidden_units=8), data=jbn.data.digits())
@@ -202,6 +80,7 @@ class Result:
     folds: int = 1
     events: tuple[Event, ...] = dataclasses.field(default=(), repr=False)
     models: tuple[Best | None, ...] = dataclasses.field(default=(), repr=False)
+    snapshots: Mapping[int, "Snapshot"] = dataclasses.field(default_factory=dict, repr=False)
 
     @functools.cached_property
     def standing(self) -> Standing:
@@ -372,6 +251,18 @@ class Result:
         from jbn.runs.kept import stacked
 
         return stacked(self, config_id)
+
+    def at(self, epochs: int) -> "Result":
+        """The sweep as it was after so many epochs, with all models, `best()` and `test` of then.
+
+        Needs `snapshots=(epochs, ...)`. Members that went on are "running" in its table.
+
+        Raises:
+            InputError: no snapshot was kept then.
+        """
+        from jbn.runs.kept import at
+
+        return at(self, epochs)
 
     def best(self) -> Best:
         """The winner: best by the objective, ties by validation loss, then by `config_id`.

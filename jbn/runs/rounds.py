@@ -12,10 +12,11 @@ from jaxtyping import Float, PRNGKeyArray
 
 from jbn import store
 from jbn.errors import InputError
+from jbn.runs.best import Best
 from jbn.runs.course import joined as joined_course
 from jbn.runs.dataset import dataset
 from jbn.runs.reopened import ended, reopened
-from jbn.runs.result import Best, Result, important
+from jbn.runs.result import Result, important
 from jbn.runs.resume import resume as again
 from jbn.runs.sweep import sweep
 from jbn.runs.table import ranked

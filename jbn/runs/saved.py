@@ -18,7 +18,7 @@ from jbn.nn.cnn import cnn
 from jbn.nn.mlp import mlp
 from jbn.nn.model import Model
 from jbn.nn.normalizer import Normalizer
-from jbn.runs.result import Best
+from jbn.runs.best import Best
 from jbn.store.files import write_whole
 from jbn.task import losses, metrics
 from jbn.task.losses import Kind, Loss

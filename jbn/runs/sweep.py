@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +57,7 @@ def sweep(
     max_programs: int | None = MANY_PROGRAMS,
     settings: Mapping[str, Any] | None = None,
     keep_models: bool = False,
+    snapshots: Sequence[int] = (),
 ) -> Result:
     """Trains every configuration and returns them ranked.
 
@@ -91,14 +92,16 @@ def sweep(
             no limit.
         settings: more to record, values that JSON knows.
         keep_models: return the model of every member that did not diverge, not of the winner alone.
+        snapshots: after how many epochs to keep all models, too, e.g. (1, 2, 5): `result.at(2)` is the sweep as it
+            was then. All parts of the sweep wait for one another there.
 
     Returns:
         The result: `.table()`, `.best()`, `.history`.
 
     Raises:
         InputError: an unknown hyper-parameter, a value that is not allowed, fewer than 1 epoch or configuration, a
-            folder that already holds a sweep, more programs than `max_programs`, more than fits into the
-            memory. Nothing is written then.
+            snapshot after none or more epochs than there are, a folder that already holds a sweep, more programs
+            than `max_programs`, more than fits into the memory. Nothing is written then.
 
     >>> import jax, jbn
     >>> task = jbn.Task(model=jbn.mlp(layers=1, hidden_units=8), data=jbn.data.digits())
@@ -114,6 +117,7 @@ def sweep(
     if folds != 1:
         task = dataclasses.replace(task, data=folded(task.data, folds))
     shown, columns = checked(task, configs, epochs, seeds)
+    _check_snapshots(snapshots, epochs)
     task = task.settled(columns, epochs=epochs)
     seeds = seeds * folds
     start = time.perf_counter()
@@ -147,6 +151,7 @@ def sweep(
             policy=policy,
             on_segment=on_segment,
             keep_models=keep_models,
+            snapshots=snapshots,
             expected=forecasted,
         )
 
@@ -168,6 +173,15 @@ def checked(task: Task, configs: Mapping[str, Any], epochs: int, seeds: int) -> 
             f"iterator and seeds is {seeds}; give a factory(epoch, seed), or take one seed"
         )
     return without_ignored(task.optimizers, columns), without_ignored(task.optimizers, filled)
+
+
+def _check_snapshots(snapshots: Sequence[int], epochs: int) -> None:
+    for own in snapshots:
+        if own not in range(1, epochs + 1):
+            raise InputError(
+                f"a snapshot is kept after a whole number of epochs, from 1 to the {epochs} of the sweep, "
+                f"got {own!r}"
+            )
 
 
 def check_programs(task: Task, layout: Plan, max_programs: int | None, workers: Workers) -> None:

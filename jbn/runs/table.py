@@ -70,6 +70,18 @@ def standing(history: History, seeds: int, folds: int = 1) -> Standing:
     )
 
 
+def best_member(history: History, seeds: int) -> int | None:
+    """The best seed index of the best configuration, as a member; None if all diverged."""
+    now = standing(history, seeds)
+    usable = now.status != "diverged"
+    if not usable.any():
+        return None
+    config = int(rank(now.scores, now.validation["loss"], usable)[0])
+    own = slice(config * seeds, (config + 1) * seeds)
+    losses = last(history.validation_loss[:, own])
+    return config * seeds + int(rank(history.scores[own], losses, np.ones(seeds, bool))[0])
+
+
 def ranked(table: "pd.DataFrame", *, maximize: bool) -> "pd.DataFrame":
     """The rows of a table, best first by its column `objective`; those that diverged come last."""
     scores, loss = (table[name].to_numpy(float) for name in ("objective", "validation_loss"))

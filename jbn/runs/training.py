@@ -2,13 +2,14 @@
 
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import jax
 
 from jbn.engine.engine import Engine
 from jbn.engine.forecast import Forecast
 from jbn.policies import Event, History, Policy, watch
+from jbn.runs.kept import Snapshot
 from jbn.runs.loop import Loop, Progress
 from jbn.runs.models import all_models, best_model
 from jbn.runs.record import Recorder
@@ -42,11 +43,27 @@ def trained(
     policy: Policy | None,
     on_segment: Callable[[Progress], bool | None] | None,
     keep_models: bool,
+    snapshots: Collection[int] = (),
     expected: Forecast | None = None,
 ) -> Result:
     """Goes on from where it is to the end of the sweep."""
     key = jax.random.fold_in(own.key, _POLICY)
-    loop = Loop(engine, record, own.epochs, policy or watch, key, beginning.start)
+    kept: dict[int, Snapshot] = {}
+
+    def keep(history: History) -> None:
+        models = all_models(own.task, own.columns, engine, history, own.each)
+        kept[len(history.steps)] = Snapshot(history, models)
+
+    loop = Loop(
+        engine,
+        record,
+        own.epochs,
+        policy or watch,
+        key,
+        beginning.start,
+        pauses=snapshots,
+        on_pause=keep,
+    )
     outcome = loop.run(beginning.history, on_segment)
     history, interrupted = outcome.history, outcome.interrupted
     events = (*beginning.events, *outcome.events)
@@ -78,4 +95,5 @@ def trained(
         own.folds,
         events,
         models,
+        kept,
     )

@@ -142,3 +142,52 @@ def test_an_unknown_curve_is_said(result, ask):
     message = r"unknown curve 'validation_r': did you mean 'validation_r2'\? Known are: steps"
     with pytest.raises(jbn.InputError, match=message):
         getattr(result, ask)("validation_r")
+
+
+SPACE = jbn.Space(learning_rate=jbn.log_uniform(1e-3, 1e-1))
+RATES = {"learning_rate": [0.001, 0.003, 0.01, 0.03], "batch_size": [256] * 4, "hidden_units": [8] * 4}
+KEY = jax.random.key(2)
+POLICIES = {"none": None, "halving": jbn.halving(eta=2), "pbt": jbn.pbt(SPACE)}
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return jbn.Task(model=jbn.mlp(layers=1), data=jbn.data.digits())
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_a_snapshot_is_the_sweep_that_ends_then(digits, policy):
+    """Also where the policy decides then: what it stops, copies and sets comes after."""
+    options = {"key": KEY, "policy": POLICIES[policy]}
+    long = jbn.sweep(digits, RATES, epochs=3, snapshots=(1, 2), **options)
+    assert list(long.snapshots) == [1, 2]
+    assert long.models == ()
+    for epochs in (1, 2):
+        then = long.at(epochs)
+        own = jbn.sweep(digits, RATES, epochs=epochs, keep_models=True, **options)
+        assert_array_equal(then.history.train_loss, own.history.train_loss)
+        assert_array_equal(then.history.validation_loss, own.history.validation_loss)
+        for first, other in zip(then.models, own.models, strict=True):
+            jax.tree.map(assert_array_equal, (first.params, first.stats), (other.params, other.stats))
+        assert then.best().config_id == own.best().config_id
+        assert then.test == own.test
+        assert then.curve("steps").shape == (epochs, 4, 1)
+        assert set(then.standing.status) <= {"running", "stopped"}
+    plain = jbn.sweep(digits, RATES, epochs=3, **options)  # nothing else is changed by keeping them
+    assert_array_equal(long.history.validation_loss, plain.history.validation_loss)
+
+
+def test_there_are_no_other_snapshots(digits):
+    result = jbn.sweep(digits, RATES, epochs=2, key=KEY, snapshots=(1,))
+    message = r"this needs the models after 2 epochs, but the sweep has kept 1: give it snapshots=\(2,\)"
+    with pytest.raises(jbn.InputError, match=message):
+        result.at(2)
+    with pytest.raises(jbn.InputError, match="but the sweep has kept none"):
+        result.at(1).at(1)
+
+
+@pytest.mark.parametrize("epochs", [0, 3, 1.5])
+def test_a_snapshot_is_within_the_sweep(digits, epochs):
+    message = f"a snapshot is kept after a whole number of epochs, from 1 to the 2 of the sweep, got {epochs}"
+    with pytest.raises(jbn.InputError, match=message):
+        jbn.sweep(digits, RATES, epochs=2, key=KEY, snapshots=(epochs,))
