@@ -7,6 +7,7 @@ from jbn.errors import InputError as InputError
 from jbn.interop.functions import model as model
 from jbn.nn import batch_norm as batch_norm
 from jbn.nn.cnn import cnn as cnn
+from jbn.nn.dropout import dropout as dropout
 from jbn.nn.mlp import mlp as mlp
 from jbn.nn.model import Model as Model
 from jbn.policies import Edits as Edits

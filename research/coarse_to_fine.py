@@ -17,7 +17,7 @@ import jax
 import numpy as np
 from arms import factor, points
 from common import COLOURS, Finding, main, mean, paired
-from searches import best_so_far, final, task_of
+from searches import best_so_far, final
 
 import jbn
 
@@ -44,7 +44,8 @@ class Search(NamedTuple):
 
 def measure(options):
     """Searches in all ways, and compares in pairs."""
-    task = task_of(jbn.mlp(layers=1, hidden_units=32), jbn.data.digits())
+    model = jbn.mlp(layers=1, hidden_units=32)
+    task = jbn.Task(model=model, data=jbn.data.digits(), objective="loss", test_curves=True)
     epochs, searches = options.size(12, 1), options.size(SEARCHES, 3)
     ways = WAYS[: options.size(3, 2)]
     found = [searched(task, ways, epochs, jax.random.key(number)) for number in range(searches)]
@@ -93,8 +94,8 @@ def searched(task, ways, epochs, key):
 def seen(results):
     """What a search has found after every point."""
     chosen, loss, accuracy = (
-        np.concatenate([final(result, name)[:, 0] for result in results])
-        for name in ("chosen_loss", "judged_loss", "judged_accuracy")
+        np.concatenate([final(result, *measured)[:, 0] for result in results])
+        for measured in (("validation", "loss"), ("test", "loss"), ("test", "accuracy"))
     )
     return Search(best_so_far(chosen, loss), best_so_far(chosen, accuracy))
 

@@ -115,9 +115,9 @@ def digits_or_mnist(options: Options, **more: Any) -> jbn.data.Data:
     return jbn.data.digits(**more)
 
 
-def curves(result: jbn.Result, metric: str = "accuracy") -> np.ndarray:
-    """All values of a validation metric, `[segments, configurations, seeds]`."""
-    return result.curve(f"validation_{metric}")
+def curves(result: jbn.Result, metric: str = "accuracy", *, part: str = "validation") -> np.ndarray:
+    """All values of a metric of the validation or the test part, `[segments, configurations, seeds]`."""
+    return result.curve(f"{part}_{metric}")
 
 
 def until(curve: np.ndarray, target: float, *, steps: np.ndarray | float = 1.0) -> np.ndarray:

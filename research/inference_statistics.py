@@ -59,10 +59,10 @@ class Setting:
         @jax.jit
         @jax.vmap
         def one(params, stats):
-            def moments(batch):
-                return jbn.batch_norm.collect(lambda own, x: self._train(params, own, x)[1], stats, [batch])
+            def train(own, x):
+                return self._train(params, own, x)[1]
 
-            found = jax.tree.map(lambda leaf: leaf[:, 0], jax.vmap(moments)(self._batches))
+            found = jbn.batch_norm.collect(train, stats, self._batches)
             return jbn.batch_norm.population(found), jbn.batch_norm.average(found)
 
         return dict(zip(("population pass", "equal-weight average"), one(params, stats), strict=True))

@@ -31,11 +31,11 @@ from networks import apply, init
 import jbn
 
 ARMS = {
-    "none": (1.0, 1.0),
-    "mean": (0.0, 1.0),
-    "mean, deviation": (0.0, 0.0),
-    "mean, variance": (0.0, -1.0),
-}  # inputs = deviation^power * normalised + offset * mean
+    "none": (0.0, 0.0),
+    "mean": (1.0, 0.0),
+    "mean, deviation": (1.0, 1.0),
+    "mean, variance": (1.0, 2.0),
+}  # (inputs as they are - centre * mean) / deviation^power
 SEEDS = 32
 RATES = 10 ** np.arange(-8, 2.1, 0.5)
 UNITS = 32
@@ -81,20 +81,20 @@ def sources(options):
     return both[: options.size(2, 1)]
 
 
-def rescaled(data, x, offset, power):
-    """What an arm makes of normalised inputs; constant inputs are 0."""
+def rescaled(data, x, centre, power):
+    """What an arm makes of inputs as they are; constant inputs are 0."""
     mean, deviation = data.train.x.mean(axis=0), data.train.x.std(axis=0)
     varies = deviation > 0
-    factors = jnp.where(varies, jnp.asarray(np.where(varies, deviation, 1), x.dtype) ** power, 0)
-    return x * factors + offset * jnp.asarray(np.where(varies, mean, 0), x.dtype)
+    mean, deviation = (jnp.asarray(own, x.dtype) for own in (mean, np.where(varies, deviation, 1)))
+    return jnp.where(varies, (x - centre * mean) / deviation**power, 0)
 
 
 @functools.cache
 def model(data):
-    """The networks, on inputs that `offset` and `power` say."""
+    """The networks, on inputs that `centre` and `power` say."""
 
-    def rescaling(params, x, stats, train, offset=0.0, power=0.0):
-        return apply(params, rescaled(data, x, offset, power), stats, train)
+    def rescaling(params, x, stats, train, centre=1.0, power=1.0):
+        return apply(params, rescaled(data, x, centre, power), stats, train)
 
     return jbn.model(init, rescaling)
 
@@ -106,7 +106,7 @@ def configurations(networks, batch_size):
         "optimizer": np.array([own.optimizer for own, _ in rows], object),
         "layers": np.array([own.layers for own, _ in rows]),
         "norm": np.array([own.norm for own, _ in rows]),
-        "offset": np.array([offset for _, (offset, _) in rows]),
+        "centre": np.array([centre for _, (centre, _) in rows]),
         "power": np.array([power for _, (_, power) in rows]),
         "optimizer_momentum": np.zeros(len(rows)),
         "batch_size": np.full(len(rows), batch_size),
@@ -114,13 +114,12 @@ def configurations(networks, batch_size):
     }
 
 
-def condition(data, offset, power):
+def condition(data, centre, power):
     """The largest over the smallest eigenvalue of the Hessian of softmax regression at weights of 0."""
     varies = data.train.x.std(axis=0) > 0
     with jax.enable_x64(True):
-        columns, y = data.train.x[:, varies].astype(float), jnp.asarray(data.train.y)
-        mean, deviation = columns.mean(axis=0), columns.std(axis=0)
-        x = jnp.asarray((columns - mean) / deviation * deviation**power + offset * mean)
+        y = jnp.asarray(data.train.y)
+        x = rescaled(data, jnp.asarray(data.train.x, float), centre, power)[:, varies]
 
         @jax.hessian
         def hessian(unit):
@@ -141,7 +140,8 @@ def measure(options):
 def compared(source, networks, options):
     """The rows of one data set."""
     data, epochs, seeds = source.data, options.size(60, 15), options.size(SEEDS, 4)
-    task = jbn.Task(model=model(data), data=data, optimizer=tuple({own.optimizer for own in networks}))
+    optimizers = tuple({own.optimizer for own in networks})
+    task = jbn.Task(model=model(data), data=data, optimizer=optimizers, normalize=False)
     configs = tuned(
         task,
         configurations(networks, source.batch_size),

@@ -22,7 +22,7 @@ import jax
 import numpy as np
 from arms import factor
 from common import COLOURS, MARKERS, Finding, bootstrap, curves, main, mean
-from searches import best_so_far, task_of
+from searches import best_so_far
 
 import jbn
 
@@ -44,7 +44,7 @@ CAVIAR, ONE, SUCCESSION = "caviar", "one", "one after the other"
 def babysit(history, key):
     """Raises the learning rate of what improves, lowers it of what does not, and ends what stands still."""
     del key
-    loss = np.where(np.isnan(history.validation["chosen_loss"]), np.inf, history.validation["chosen_loss"])
+    loss = np.where(np.isnan(history.validation_loss), np.inf, history.validation_loss)
     if len(loss) < 2:
         return jbn.Edits()
     ended = loss.argmin(axis=0) < len(loss) - PATIENCE
@@ -55,7 +55,8 @@ def babysit(history, key):
 
 def measure(options):
     """Trains caviars and pandas, and compares them in pairs at every budget."""
-    task = task_of(jbn.mlp(layers=1, hidden_units=32), jbn.data.digits())
+    model = jbn.mlp(layers=1, hidden_units=32)
+    task = jbn.Task(model=model, data=jbn.data.digits(), objective="loss", test_curves=True)
     pairs, runs = options.size(PAIRS, 3), options.size(RUNS, 16)
     found = [trained(task, runs, options, jax.random.key(number)) for number in range(pairs)]
     losses = {kind: np.array([pair[kind] for pair in found]) for kind in (CAVIAR, ONE, SUCCESSION)}
@@ -99,7 +100,7 @@ def trained(task, runs, options, key):
 
 def networks(result):
     """The validation and the test loss of every network in the epochs that it trained, `[2, epochs]` each."""
-    both = np.stack([curves(result, metric)[:, :, 0] for metric in ("chosen_loss", "judged_loss")])
+    both = np.stack([curves(result, "loss", part=part)[:, :, 0] for part in ("validation", "test")])
     trained = ~np.isnan(result.history.train_loss)
     return [np.nan_to_num(both[:, own, place], nan=np.inf) for place, own in enumerate(trained.T)]
 

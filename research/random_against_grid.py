@@ -19,7 +19,7 @@ import jax
 import numpy as np
 from arms import factor, points
 from common import COLOURS, Finding, main, paired
-from searches import best_so_far, final, task_of
+from searches import best_so_far, final
 
 import jbn
 
@@ -44,7 +44,8 @@ MARGIN = 0.95
 def measure(options):
     """Searches every space in all ways, and compares in pairs."""
     data = jbn.data.digits()
-    task = task_of(jbn.mlp(layers=1, hidden_units=32), data)
+    model = jbn.mlp(layers=1, hidden_units=32)
+    task = jbn.Task(model=model, data=data, objective="loss", test_curves=True)
     epochs, searches = options.size(15, 2), options.size(SEARCHES, 3)
     table, curves = [], {}
     for dimensions in list(GRIDS)[: options.size(3, 2)]:
@@ -82,8 +83,8 @@ def searched(task, grid, epochs, searches):
         configs = {name: np.concatenate([part[name] for part in parts]) for name in grid}
         result = jbn.sweep(task, configs, epochs=epochs, key=jax.random.key(number))
         chosen, judged, right = (
-            final(result, name).reshape(len(KINDS), count)
-            for name in ("chosen_loss", "judged_loss", "judged_accuracy")
+            final(result, *measured).reshape(len(KINDS), count)
+            for measured in (("validation", "loss"), ("test", "loss"), ("test", "accuracy"))
         )
         for kind, own, other, accuracy in zip(KINDS, chosen, judged, right, strict=True):
             losses[kind].append(best_so_far(own, other))

@@ -34,15 +34,15 @@ SIZES = (16, 64, 256, 512)
 GHOSTS = (16, 64)
 GHOSTS_IN = 256
 USUAL = 64
-DROPPED = 20  # per cent
+DROPPED = 0.2
 STEPS = 536  # 8 epochs of 16 rows, 268 of 512
 RATES = (0.0003, 0.001, 0.003, 0.01, 0.03)
 SEEDS = 32
 BATCHES = 32  # that the noise is measured on
 
 
-def apply(params, x, stats, train, key, ghost=0, dropped=0):
-    """The network with batch norm of groups of `ghost` rows, and dropout of so many per cent; 0 is neither."""
+def apply(params, x, stats, train, key, ghost=0, dropped=0.0):
+    """The network with batch norm of groups of `ghost` rows (0: of all), and dropout of this share."""
     whole, moved = normalizing(params, stats, train)
 
     def normalize(name, z):
@@ -53,10 +53,7 @@ def apply(params, x, stats, train, key, ghost=0, dropped=0):
         return y
 
     def after(name, a):
-        if not (train and dropped):
-            return a
-        own = jax.random.fold_in(key, int(name.split("_")[1]))
-        return jnp.where(jax.random.bernoulli(own, 1 - dropped / 100, a.shape), a / (1 - dropped / 100), 0)
+        return jbn.dropout(key, a, dropped, layer=int(name.split("_")[1]))
 
     outputs, _ = forward(params, x, normalize, after=after)
     return outputs, moved if train else stats
@@ -70,7 +67,7 @@ def arms_of(options):
     return rows + [arm(norm, USUAL, dropped=DROPPED) for norm in (False, True)[: options.size(2, 1)]]
 
 
-def arm(norm, batch_size, ghost=0, dropped=0):
+def arm(norm, batch_size, ghost=0, dropped=0.0):
     """One of them."""
     return {"norm": norm, "batch_size": batch_size, "ghost": ghost, "dropped": dropped, "layers": 2}
 
@@ -154,7 +151,7 @@ def measure(options):
                 "batch_norm": own["norm"],
                 "batch_size": own["batch_size"],
                 "ghost": own["ghost"],
-                "dropout_percent": own["dropped"],
+                "dropout_percent": 100 * own["dropped"],
                 "rate": float(result.configs["learning_rate"][index]),
                 "steps": int(np.nanmax(result.curve("steps")[:, index])),
                 "noise": noise_of(networks, train[0], own) if own["norm"] else "",

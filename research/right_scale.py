@@ -16,7 +16,7 @@ import jax
 import numpy as np
 from arms import crossed
 from common import COLOURS, Finding, main, percentiles
-from searches import final, task_of
+from searches import final
 
 import jbn
 
@@ -36,12 +36,13 @@ MARGIN = 0.2
 def measure(options):
     """Trains all points with all seeds, and counts searches that come near the optimum."""
     data = jbn.data.digits()
-    task = task_of(jbn.mlp(layers=1, hidden_units=32), data)
+    model = jbn.mlp(layers=1, hidden_units=32)
+    task = jbn.Task(model=model, data=data, objective="loss", test_curves=True)
     epochs, points = options.size(10, 2), options.size(POINTS, 64)
     others = best_of_grid(task, epochs, seeds=options.size(8, 1))
     configs, pools = drawn(points, others)
     result = jbn.sweep(task, configs, epochs=epochs, key=jax.random.key(1), seeds=CHOOSING + JUDGING)
-    chosen, judged = final(result, "chosen_accuracy"), final(result, "judged_accuracy")
+    chosen, judged = (final(result, part, "accuracy") for part in ("validation", "test"))
     table, curves = [], {}
     for name in AXES:
         pool = {
@@ -70,7 +71,7 @@ def best_of_grid(task, epochs, seeds):
     """The best combination of a few learning rates and values of beta1, by seeds of its own."""
     grid = crossed(learning_rate=RATES, beta1=BETAS)
     result = jbn.sweep(task, grid, epochs=epochs, key=jax.random.key(0), seeds=seeds)
-    row = final(result, "chosen_accuracy").mean(axis=1).argmax()
+    row = final(result, "validation", "accuracy").mean(axis=1).argmax()
     return {name: float(values[row]) for name, values in grid.items()}
 
 

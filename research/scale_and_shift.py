@@ -13,11 +13,15 @@ import jax
 import numpy as np
 from arms import crossed, points, rows_of, tested, tuned
 from common import COLOURS, MARKERS, Finding, digits_or_mnist, main, mean, paired
-from networks import forward, init
 
 import jbn
 
-AFFINE = ("both", "scale", "shift", "neither")
+AFFINE = {  # by whether there is a scale, and a shift
+    (True, True): "both",
+    (True, False): "scale",
+    (False, True): "shift",
+    (False, False): "neither",
+}
 ACTIVATIONS = ("sigmoid", "relu")
 LAYERS = (2, 4)
 RATES = (0.001, 0.003, 0.01, 0.03, 0.1)
@@ -25,33 +29,16 @@ SEEDS = 32
 MARGIN = 0.5  # points
 
 
-def apply(params, x, stats, train, affine="both", activation="relu"):
-    """The network with those parameters of batch norm that it is to have; the others stay 1 and 0."""
-    moved = {}
-
-    def normalize(name, z):
-        own = params[name]["batch_norm"]
-        if affine != "both":
-            neutral = jbn.batch_norm.init(z.shape[-1])[0]
-            scale, shift = affine == "scale", affine == "shift"
-            own = neutral._replace(
-                **({"scale": own.scale} if scale else {}), **({"bias": own.bias} if shift else {})
-            )
-        if not train:
-            return jbn.batch_norm.infer(own, stats[name], z)
-        y, moved[name] = jbn.batch_norm.train(own, stats[name], z)
-        return y
-
-    return forward(params, x, normalize, activation=activation)[0], moved if train else stats
-
-
 def measure(options):
     """Chooses learning rates, trains all arms, compares."""
     data = digits_or_mnist(options)
-    task = jbn.Task(model=jbn.model(init, apply), data=data)
+    task = jbn.Task(model=jbn.mlp(hidden_units=64), data=data)
     epochs, seeds = options.size(20, 3), options.size(SEEDS, 4)
     arms = crossed(
-        activation=ACTIVATIONS[: options.size(2, 1)], layers=LAYERS[: options.size(2, 1)], affine=AFFINE
+        activation=ACTIVATIONS[: options.size(2, 1)],
+        layers=LAYERS[: options.size(2, 1)],
+        batch_norm_scale=(True, False),
+        batch_norm_bias=(True, False),
     )
     configs = tuned(task, arms, RATES, epochs=epochs, key=jax.random.key(0), seeds=options.size(4, 1))
     result = jbn.sweep(task, configs, epochs=epochs, key=jax.random.key(1), seeds=seeds, keep_models=True)
@@ -62,23 +49,23 @@ def measure(options):
             {
                 "activation": row["activation"],
                 "layers": int(row["layers"]),
-                "parameters": row["affine"],
+                "parameters": AFFINE[row["batch_norm_scale"], row["batch_norm_bias"]],
                 "learning_rate": row["learning_rate"],
                 "accuracy_points": points(mean(accuracy[index])),
                 "lost_points": points(paired(accuracy[full], accuracy[index])),
                 "validation_loss": mean(loss[index]),
-                "scale_learned": mean(learned(result, index, "scale")),
-                "shift_learned": mean(learned(result, index, "bias")),
+                "scale_learned": mean(learned(result, index, "scale", 1.0)),
+                "shift_learned": mean(learned(result, index, "bias", 0.0)),
             }
         )
     return judge(table, {"data": data.name, "epochs": epochs, "seeds": seeds})
 
 
-def learned(result, config, part):
-    """The mean of a parameter of batch norm over units and layers, of every network of a configuration."""
-    layers = result.stacked(config).params.values()
-    values = [getattr(layer["batch_norm"], part) for layer in layers if "batch_norm" in layer]
-    return np.mean(values, axis=(0, 2))
+def learned(result, config, part, neutral):
+    """The mean of a parameter of batch norm over units and layers, of every network; `neutral` without it."""
+    networks = result.stacked(config)
+    layers = [getattr(networks.params[name]["batch_norm"], part) for name in networks.stats]
+    return [neutral] * len(networks.seed) if layers[0] is None else np.mean(layers, axis=(0, 2))
 
 
 def judge(table, more):
@@ -107,7 +94,7 @@ def draw(figure, finding):
     """What is lost by what is left out."""
     axis = figure.subplots()
     families = list(dict.fromkeys((row["activation"], row["layers"]) for row in finding.rows))
-    shown = AFFINE[1:]
+    shown = list(AFFINE.values())[1:]
     for number, (activation, layers) in enumerate(families):
         own = {
             row["parameters"]: row["lost_points"]

@@ -88,6 +88,10 @@ def sweep(
         list[str] | None, typer.Option(help="A column of a table that is no feature; repeatable.")
     ] = None,
     data_dir: Annotated[str | None, typer.Option(help="Where the files of mnist lie.")] = None,
+    raw_inputs: Annotated[
+        bool | None,
+        typer.Option("--raw-inputs", help="Take features as they are in the data, not standardised."),
+    ] = None,
     out: Annotated[str | None, typer.Option(help="Folder of the run.  [default: runs/DATA-DATE]")] = None,
     resume: Annotated[
         Path | None,
@@ -110,8 +114,8 @@ def sweep(
     Without a spec it varies learning_rate, beta1, beta2, epsilon, layers, hidden_units, decay_rate and
     batch_size.
     A spec may set configs, grid, rounds, epochs, policy, seed, seeds, folds, data, data_dir, target, categorical,
-    drop, out, targets, loss, metrics, objective and a table [space], e.g.
-    learning_rate = {log_uniform = [1e-4, 1.0]}.
+    drop, raw_inputs, out, targets, loss, metrics, objective, steps_per_epoch and a table [space],
+    e.g. learning_rate = {log_uniform = [1e-4, 1.0]}.
     """
     from jbn.cli.spec import resolve
     from jbn.cli.sweep import How, run
@@ -130,6 +134,7 @@ def sweep(
         categorical=categorical,
         drop=drop,
         data_dir=data_dir,
+        raw_inputs=raw_inputs,
         out=out,
     )
     how = How(cache=cache, explain=explain, tune=tune, yes=yes)

@@ -152,10 +152,11 @@ def show(
     """Show the learning curves of all branches, and what they tell."""
     from jbn.report.futures import chart, draw_futures, validation_curves
     from jbn.runs.diary import Diary, watched
+    from jbn.task.metrics import part_of
 
     diary = Diary.reading(folder)
     curves = validation_curves(diary, metric)
-    _say(f"validation {metric.replace('_', ' ')}")
+    _say(" ".join(part_of(metric)).replace("_", " "))
     for line in chart(curves):
         _say(line)
     for name in curves:

@@ -27,7 +27,7 @@ class Spec:
         configs: number of configurations of a random search.
         grid: points per axis of a grid search, in the place of a random one.
         rounds: of a search from coarse to fine, which share the configurations; 1 is a random search.
-        epochs: passes over the training part.
+        epochs: how many, passes over the training part where `steps_per_epoch` does not say something else.
         policy: "halving" or "median_stopping", which stop configurations early, or "pbt"; None: all go on.
         seed: of the split, the search and the training.
         seeds: seed indices that every configuration is trained with.
@@ -37,6 +37,8 @@ class Spec:
         loss: what is minimised.
         metrics: what to judge by besides.
         objective: by which of these configurations are compared.
+        raw_inputs: whether features are as they are in the data, not standardised.
+        steps_per_epoch: optimiser steps of an epoch; None: all batches of the training part.
         space: what varies.
     """
 
@@ -58,6 +60,8 @@ class Spec:
     loss: str | None = None
     metrics: tuple[str, ...] | None = None
     objective: str | None = None
+    raw_inputs: bool = False
+    steps_per_epoch: int | None = None
     space: Space | None = None
 
 
@@ -104,10 +108,12 @@ _KINDS: Mapping[str, _Kind] = {
     "loss": _Kind((str,), "a text"),
     "metrics": _Kind((list,), "a list of texts"),
     "objective": _Kind((str,), "a text"),
+    "raw_inputs": _Kind((bool,), "true or false"),
     "configs": _Kind((int,), "a whole number of at least 1", 1),
     "grid": _Kind((int,), "a whole number of at least 1", 1),
     "rounds": _Kind((int,), "a whole number of at least 1", 1),
     "epochs": _Kind((int,), "a whole number of at least 1", 1),
+    "steps_per_epoch": _Kind((int,), "a whole number of at least 1", 1),
     "policy": _Kind((str,), "a text"),
     "seed": _Kind((int,), "a whole number of at least 0", 0),
     "seeds": _Kind((int,), "a whole number of at least 1", 1),
@@ -171,7 +177,7 @@ def _check(name: str, value: Any, where: str) -> None:
     if name not in _KINDS:
         raise InputError(f"unknown key {name!r} in the spec: {did_you_mean(name, _KINDS)}")
     kind = _KINDS[name]
-    fits = isinstance(value, kind.types) and not isinstance(value, bool)
+    fits = isinstance(value, kind.types) and (bool in kind.types or not isinstance(value, bool))
     if isinstance(value, list):
         fits = fits and all(isinstance(entry, str) for entry in value)
     if not fits or (kind.least is not None and value < kind.least):

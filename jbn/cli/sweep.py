@@ -118,7 +118,13 @@ def task_of(spec: Spec) -> jbn.Task:
         seed=spec.seed,
     )
     return jbn.Task(
-        model=jbn.mlp(), data=data, loss=spec.loss, metrics=spec.metrics, objective=spec.objective
+        model=jbn.mlp(),
+        data=data,
+        loss=spec.loss,
+        metrics=spec.metrics,
+        objective=spec.objective,
+        normalize=not spec.raw_inputs,
+        steps_per_epoch=spec.steps_per_epoch,
     )
 
 

@@ -118,7 +118,6 @@ def member_seconds(task: Task, structure: Structure, own: Rates) -> float:
     """One epoch of one member: its training steps and its evaluation."""
     one, arrays = arithmetic(task, structure), task.arrays()
     batch_size = dict(structure.values)["batch_size"]
-    steps = task.data.rows // batch_size
-    return steps * step_seconds(one, batch_size, own) + evaluation_seconds(
-        one, arrays.validation.y.shape[0], own
-    )
+    steps = task.steps(batch_size)
+    judged = [part.y.shape[0] for part in (arrays.validation, arrays.test) if part is not None]
+    return steps * step_seconds(one, batch_size, own) + sum(evaluation_seconds(one, n, own) for n in judged)

@@ -106,7 +106,8 @@ class Engine:
         if chunk.programs is None:
             self._trainer.trace(chunk)
         assert chunk.programs is not None
-        return max(chunk.programs.train.working_bytes, chunk.programs.evaluate.working_bytes)
+        own = (chunk.programs.train, chunk.programs.evaluate, chunk.programs.test)
+        return max(program.working_bytes for program in own if program is not None)
 
     def compile(self) -> None:
         """Traces and compiles all programs beside each other; `segments` else does so on its way."""
@@ -144,6 +145,8 @@ class Engine:
             for device in range(len(self._workers.devices))
             for _ in range(self._workers.count // len(self._workers.devices))
         ]
+        for future in futures:
+            future.add_done_callback(schedule.ended)
         try:
             self._trace(schedule, turns)
             yield from self._collect(schedule, turns, first)
@@ -230,7 +233,7 @@ class Engine:
 
     def _nothing(self) -> Segment:
         """A segment in which no member took part."""
-        validation = {name: np.full(self.members, np.nan) for name in self._task.problem.measured}
+        validation = {name: np.full(self.members, np.nan) for name in self._task.measured}
         metrics = Metrics(np.full(self.members, np.nan), validation)
         return Segment(metrics, np.zeros(self.members, np.int64), {})
 

@@ -36,6 +36,7 @@ class Feed:
         purposes: the streams of every seed index.
         devices: where every block is put.
         head: old rows that each block has in front: as many as the largest batch.
+        normalizer: of the features; default: that of the blocks.
         unit: what targets are standardised with; None: they are taken as they are.
 
     Attributes:
@@ -50,11 +51,12 @@ class Feed:
         devices: Sequence[Any],
         *,
         head: int,
+        normalizer: Normalizer | None = None,
         unit: Normalizer | None = None,
     ):
         self.count, self.course = blocks.count, Course(blocks.rows, blocks.capacity)
         self._blocks, self._purposes, self._devices, self._head = blocks, purposes, devices, head
-        self._unit = unit
+        self._normalizer, self._unit = normalizer or blocks.normalizer, unit
         self._dtype = jax.dtypes.canonicalize_dtype(float)  # a setting that other threads need not have
         self._readers: dict[int, _Reader] | None = None
         self._epochs = range(0)
@@ -123,7 +125,7 @@ class Feed:
         x, y = self._zeros(self._head + self.course.block_rows)
         old, new = slice(self._head), slice(self._head, self._head + len(place))
         x[old], y[old] = head
-        self._blocks.normalizer.write(stretch.x, place, x[new])
+        self._normalizer.write(stretch.x, place, x[new])
         if self._unit is None:
             y[new] = stretch.y[place]
         else:

@@ -38,13 +38,26 @@ class Part(NamedTuple):
 class Programs(NamedTuple):
     """What puts the data of an epoch into order, and what initialises, trains and evaluates a chunk.
 
-    Rows that come in blocks come in order: there is no `shuffle` then.
+    Args:
+        orders: one for all cohorts, or one for each where their epochs differ; none where rows come in blocks, which
+            are in order.
+        init: of all cohorts, like those that follow.
+        train: for a segment.
+        evaluate: at its end.
+        test: evaluates on the test part, where that is asked for.
     """
 
-    shuffle: Executable | None
+    orders: tuple[Executable, ...]
     init: Executable
     train: Executable
     evaluate: Executable
+    test: Executable | None = None
+
+    @property
+    def all(self) -> tuple[Executable, ...]:
+        """Each of them."""
+        own = (*self.orders, self.init, self.train, self.evaluate)
+        return own if self.test is None else (*own, self.test)
 
 
 @dataclasses.dataclass(eq=False)
@@ -72,9 +85,7 @@ class Chunk:
     @property
     def compiled(self) -> bool:
         """Whether nothing is left to compile before the next segment."""
-        return self.programs is not None and all(
-            program.compiled for program in self.programs if program is not None
-        )
+        return self.programs is not None and all(program.compiled for program in self.programs.all)
 
 
 class Place(NamedTuple):

@@ -48,12 +48,12 @@ def peak_bytes(task: Task, plan: Plan, *, seeds: int, workers: int) -> int:
         workers: who train side by side.
     """
     own = task.arrays()
-    jax.block_until_ready((own.train, own.validation))
+    jax.block_until_ready((own.train, own.validation, own.test))
     if own.train.x.nbytes > _WORTH_COLLECTING:
         gc.collect()  # JAX lets go of the copies that rows were read from, which is seldom else
     shapes = [[arithmetic(task, cohort.structure) for cohort in cohorts] for cohorts in plan.programs]
     programs = _COMPILER_BYTES + _PROGRAM_BYTES * sum(one.products for own in shapes for one in own)
-    data = _data_bytes(task, seeds, workers)
+    data = _data_bytes(task, seeds, workers, rows=task.rows_in_order(plan.batch_sizes))
     population = population_bytes(task, plan, seeds=seeds, workers=workers)
     return round(resident_bytes() + population + data + programs)
 
@@ -65,22 +65,26 @@ def rough_working_bytes(task: Task, plan: Plan) -> int:
 
 def looked_at_bytes(task: Task, structure: Structure) -> int:
     """The results of all products of a member, for as many rows as it looks at together."""
-    rows = max(task.arrays().validation.y.shape[0], dict(structure.values)["batch_size"])
+    own = task.arrays()
+    judged = [part.y.shape[0] for part in (own.validation, own.test) if part is not None]
+    rows = max(*judged, dict(structure.values)["batch_size"])
     return round(4 * arithmetic(task, structure).activations * rows)
 
 
-def _data_bytes(task: Task, seeds: int, workers: int) -> int:
+def _data_bytes(task: Task, seeds: int, workers: int, *, rows: int | None = None) -> int:
     """The training part in an order a seed, and in that of the next epoch; as it is, it is there already.
 
     Of one that is read in blocks, those blocks that are in memory at a time, and one as it was read. Folds are made
-    of the training and the validation part together, and each has its own copy of what it is validated on.
+    of the training and the validation part together, and each has its own copy of what it is judged on. An epoch
+    has so many `rows`, by default those of the training part.
     """
     train, own = task.data.train, task.arrays()
     if isinstance(train, Blocks):
         return (HELD * seeds + 1) * train.capacity * row_bytes(train.features)
     row = (own.train.x.nbytes + own.train.y.nbytes) // len(own.train.y)
-    validations = len(own.folds) * len(task.data.validation.y)
-    orders = (seeds + (workers > 1)) * task.data.rows
+    judged = len(task.data.validation.y) + (0 if own.test is None else len(own.test.y))
+    validations = len(own.folds) * judged
+    orders = (seeds + (workers > 1)) * (task.data.rows if rows is None else rows)
     return row * (validations + orders)
 
 

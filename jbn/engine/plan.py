@@ -49,6 +49,11 @@ class Plan(NamedTuple):
         fewest = -(-workers // (seeds * len(self.programs)))
         return max(-(-most // self.slots), min(fewest, most))
 
+    @property
+    def batch_sizes(self) -> set[int]:
+        """Of all cohorts."""
+        return {dict(own.structure.values)["batch_size"] for program in self.programs for own in program}
+
     def describe(self) -> dict[str, Any]:
         """The plan as plain values, for a run's record; `plan_of` is the way back."""
         programs = [

@@ -63,7 +63,8 @@ def train_program(
     """`train(populations, traced, live, rows, noise) -> populations, losses`: one segment, cohort by cohort.
 
     The populations are updated in place if they are donated. Losses have one entry a slot, NaN where it is not
-    live. Where an epoch comes in blocks, `rows` is one, and losses are what it adds to the mean.
+    live. Where an epoch comes in blocks, `rows` is one, and losses are what it adds to the mean; where epochs differ
+    between cohorts, it is a tuple of each one's.
     """
 
     def pass_over(hyper: Hyper, member: Member, rows: Rows | Block, noise: PRNGKeyArray) -> Any:
@@ -76,18 +77,19 @@ def train_program(
         populations: tuple[Population, ...],
         traced: tuple[Traced, ...],
         live: tuple[Live, ...],
-        rows: Rows | Block,
+        rows: Rows | Block | tuple[Rows, ...],
         noise: PRNGKeyArray,
     ) -> tuple[tuple[Population, ...], tuple[Float[Array, " slots"], ...]]:
         def cohort(
-            structure: Structure, population: Population, numbers: Traced, live: Live
+            structure: Structure, population: Population, numbers: Traced, live: Live, rows: Rows | Block
         ) -> tuple[Any, Any]:
             def one(member: Member, own: Traced) -> tuple[Member, Float[Array, ""]]:
                 return pass_over(bind(structure, own), member, rows, noise)
 
             return over_tiles(one, population, numbers, _unknown(live), live, tile)
 
-        trained = [cohort(*own) for own in zip(structures, populations, traced, live, strict=True)]
+        each = (rows,) * len(structures) if isinstance(rows, Rows | Block) else rows
+        trained = [cohort(*own) for own in zip(structures, populations, traced, live, each, strict=True)]
         return tuple(population for population, _ in trained), tuple(losses for _, losses in trained)
 
     return jax.jit(train, donate_argnums=(0,) if donate else ())

@@ -9,6 +9,7 @@ import dataclasses
 import queue
 import threading
 from collections.abc import Sequence
+from concurrent.futures import Future
 from typing import Any
 
 import numpy as np
@@ -75,7 +76,7 @@ class Schedule:
         self._turns = list(turns)
         self._begun = self._read = min((turn.segment for turn in turns), default=until)
         self._changed = threading.Condition()
-        self._outcomes: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
+        self._outcomes: queue.SimpleQueue[Outcome | BaseException] = queue.SimpleQueue()
         self._compiling = self._closed = False
 
     def ready(self, turn: Turn) -> None:
@@ -133,8 +134,16 @@ class Schedule:
         self._outcomes.put(Outcome(turn, turn.segment, turn.live, error=error))
 
     def outcome(self) -> Outcome:
-        """Waits for what comes of the next turn, one chunk's in their order."""
-        return self._outcomes.get()
+        """Waits for what comes of the next turn, one chunk's in their order; an error of a worker is raised."""
+        found = self._outcomes.get()
+        if isinstance(found, BaseException):
+            raise found
+        return found
+
+    def ended(self, worker: Future[None]) -> None:
+        """A worker takes no more turns; where an error is why, nobody may wait for it."""
+        if (error := worker.exception()) is not None:
+            self._outcomes.put(error)
 
     def read(self, segment: int) -> None:
         """All segments before this one have been read: nobody will ask to stop because of them."""

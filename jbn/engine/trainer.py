@@ -1,6 +1,5 @@
 """One segment of one chunk: what a worker does with it."""
 
-import threading
 import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -14,12 +13,13 @@ from jbn.engine.feed import Feed
 from jbn.engine.layout import Chunk, Programs
 from jbn.engine.plan import Plan
 from jbn.engine.programs import Live, Population, evaluate_program, init_program, train_program
+from jbn.engine.resident import Resident
 from jbn.engine.workers import Workers
-from jbn.task.arrays import Arrays, Fold
 from jbn.task.data import Blocks
 from jbn.task.member import Block, Metrics, Rows
+from jbn.task.metrics import on_test
 from jbn.task.spread import Looks, Members, spreads
-from jbn.task.streams import Streams, order, streams
+from jbn.task.streams import streams
 from jbn.task.task import Task
 
 
@@ -78,20 +78,19 @@ class Trainer:
         self._looks = Looks(workers.count, now=time.perf_counter()) if spreads else None
         self._devices, self._platform = workers.devices, workers.platform
         arrays = task.arrays()
-        folds = arrays.folds or (None,)
-        each = seeds // len(folds)
-        self._fold = [repeat // each for repeat in range(seeds)]
+        each = seeds // len(arrays.folds or (None,))
         purposes = [streams(key, repeat % each) for repeat in range(seeds)]
-        self._rows = [jax.device_put((arrays.train, folds), device) for device in self._devices]
-        self._validation = [_validation(arrays, device) for device in self._devices]
         self._streams = [jax.device_put(purposes, device) for device in self._devices]
+        folds = [repeat // each for repeat in range(seeds)]
+        rows = task.rows_in_order(plan.batch_sizes)
+        self._resident = Resident(
+            task, arrays, streams=self._streams, folds=folds, devices=self._devices, rows=rows
+        )
         train, self._feed = task.data.train, None
         if isinstance(train, Blocks):
-            unit, head = arrays.train.unit, _largest_batch(plan)
-            self._feed = Feed(train, purposes, self._devices, head=head, unit=unit)
-        self._shuffled: dict[tuple[int, int], dict[int, Rows]] = {}  # the last epochs of a device and a seed
-        self._kept = max(1, _KEPT_BYTES // (seeds * arrays.train.x.nbytes + 1))
-        self._shuffling = threading.Lock()
+            unit, head = arrays.train.unit, max(plan.batch_sizes)
+            normalizer = arrays.normalizer
+            self._feed = Feed(train, purposes, self._devices, head=head, normalizer=normalizer, unit=unit)
         self._new: list[Executable] = []
 
     @property
@@ -121,7 +120,7 @@ class Trainer:
     def trace(self, chunk: Chunk) -> None:
         """Traces the programs that a chunk needs, in the caller's thread; nothing is compiled yet."""
         device = self._devices[chunk.device]
-        train, fold, validation = self._data(chunk)
+        validation, test = self._resident.judged(chunk)
         keys = self._streams[chunk.device][chunk.seed]
         traced = tuple(part.traced for part in chunk.parts)
         live = tuple(_live(np.zeros(0, int), chunk.slots) for _ in chunk.parts)
@@ -132,33 +131,34 @@ class Trainer:
         tile = min(self._tile, chunk.slots)
         # elsewhere than on a CPU the start of a segment is kept until it has ended, in case memory runs out
         donate = self._platform == "cpu" or self._waits
-        shuffle, course = None, None
+        orders: tuple[Executable, ...] = ()
+        course, rows = None, None
         if self._feed is not None:
             course, rows = self._feed.course, self._feed.like
         else:
-            shuffle = self._executable(_shuffle, (train, fold, keys.order, _EPOCH), device)
-            rows = shuffle.result
+            orders = tuple(self._executable(*own, device) for own in self._resident.orders(chunk))
+            rows = self._resident.like(orders)
         init = self._executable(init_program(problem, shared), (traced, keys.initial, _rows_of(rows)), device)
         advance = train_program(problem, structures, tile, donate, course)
-        evaluate = evaluate_program(problem, shared, tile)
+        evaluate, judged = evaluate_program(problem, shared, tile), (_models(init.result), traced, live)
         chunk.programs = Programs(
-            shuffle,
+            orders,
             init,
             self._executable(advance, (init.result, traced, live, rows, keys.noise), device),
-            self._executable(evaluate, (_models(init.result), traced, live, validation), device),
+            self._executable(evaluate, (*judged, validation), device),
+            None if test is None else self._executable(evaluate, (*judged, test), device),
         )
 
     def compile(self, chunk: Chunk) -> None:
         """Compiles what of a chunk's programs is not compiled yet."""
-        for program in chunk.programs or ():
-            if program is not None:
-                program.compile()
+        for program in () if chunk.programs is None else chunk.programs.all:
+            program.compile()
 
     def begin(self, chunk: Chunk) -> None:
         """Gives the members of a chunk their initial state."""
         programs, keys = chunk.programs, self._streams[chunk.device][chunk.seed]
         assert programs is not None, "trace the programs of a chunk first"
-        like = programs.shuffle.result if programs.shuffle is not None else self._block_like()
+        like = self._resident.like(programs.orders) if self._feed is None else self._feed.like
         rows = jax.tree.map(lambda a: np.zeros(a.shape, a.dtype), _rows_of(like))  # only their shape counts
         chunk.populations = programs.init(tuple(part.traced for part in chunk.parts), keys.initial, rows)
 
@@ -184,11 +184,13 @@ class Trainer:
         self, chunk: Chunk, epoch: int, slots: Sequence[np.ndarray], block: int
     ) -> list[Segment] | None:
         programs, keys = chunk.programs, self._streams[chunk.device][chunk.seed]
-        validation = self._data(chunk)[-1]
         assert programs is not None, "trace the programs of a chunk first"
         traced = tuple(part.traced for part in chunk.parts)
         live = tuple(_live(own, chunk.slots) for own in slots)
-        rows = self._next_rows(chunk, keys, epoch, block)
+        if self._feed is None:
+            rows = self._resident.epoch(chunk, programs.orders, epoch)
+        else:
+            rows = self._feed.get(chunk.seed, chunk.device, epoch, block)
         populations = chunk.populations
         if populations is None:
             populations = programs.init(traced, keys.initial, _rows_of(rows))
@@ -197,7 +199,7 @@ class Trainer:
             losses = _added(chunk.losses if block else (), losses)
         results = None
         if block == (self.blocks or 1) - 1:
-            judged = programs.evaluate(_models(populations), traced, live, validation)
+            judged = self._measured(chunk, (_models(populations), traced, live))
             parts = zip(losses, judged, populations, slots, strict=True)
             results = [_on_host(Segment(Metrics(loss, own), p.step, {}), at) for loss, own, p, at in parts]
             if self._looks is not None and self._looks.due(epoch, now=time.perf_counter()):
@@ -205,6 +207,16 @@ class Trainer:
         chunk.populations = jax.tree.map(np.array, populations) if self._waits else populations
         chunk.losses = () if self._feed is None else losses
         return results
+
+    def _measured(self, chunk: Chunk, judged: tuple[Any, ...]) -> list[dict[str, Array]]:
+        """Loss and metrics, part by part, by `Task.measured`."""
+        (validation, test), programs = self._resident.judged(chunk), chunk.programs
+        assert programs is not None
+        found: list[dict[str, Array]] = list(programs.evaluate(*judged, validation))
+        if programs.test is None:
+            return found
+        both = zip(found, programs.test(*judged, test), strict=True)
+        return [own | {on_test(name): values for name, values in tested.items()} for own, tested in both]
 
     def _with_spreads(
         self,
@@ -221,34 +233,6 @@ class Trainer:
         looks.took(time.perf_counter() - begun)
         return [result._replace(spreads=own) for result, own in zip(results, found, strict=True)]
 
-    def _block_like(self) -> Block:
-        assert self._feed is not None
-        return self._feed.like
-
-    def _next_rows(self, chunk: Chunk, keys: Streams, epoch: int, block: int) -> Rows | Block:
-        if self._feed is not None:
-            return self._feed.get(chunk.seed, chunk.device, epoch, block)
-        assert chunk.programs is not None
-        assert chunk.programs.shuffle is not None
-        return self._epoch(chunk, chunk.programs.shuffle, keys, epoch)
-
-    def _epoch(self, chunk: Chunk, shuffle: Executable, keys: Streams, epoch: int) -> Rows:
-        """The training part in the order of an epoch; the last ones made are kept, if they are large only one."""
-        with self._shuffling:
-            known = self._shuffled.setdefault((chunk.device, chunk.seed), {})
-            if epoch not in known:
-                while len(known) >= self._kept:
-                    del known[next(iter(known))]
-                train, fold, _ = self._data(chunk)
-                known[epoch] = shuffle(train, fold, keys.order, np.int32(epoch))
-            return known[epoch]
-
-    def _data(self, chunk: Chunk) -> tuple[Rows, Fold | None, Rows]:
-        """The rows that a chunk trains on, its fold of them, and what it is validated on."""
-        number = self._fold[chunk.seed]
-        rows, folds = self._rows[chunk.device]
-        return rows, folds[number], self._validation[chunk.device][number]
-
     def _executable(self, *arguments: Any) -> Executable:
         program, new = executable(*arguments)
         if new:
@@ -256,36 +240,11 @@ class Trainer:
         return program
 
 
-_KEPT_BYTES = 4_000_000
-_EPOCH = jax.ShapeDtypeStruct((), np.int32)
-
-
-@jax.jit
-def _shuffle(rows: Rows, fold: Fold | None, key: PRNGKeyArray, epoch: Int[Array, ""]) -> Rows:
-    """The training part in the order of an epoch; with a fold, its rows, normalised by its own statistics."""
-    if fold is None:
-        place = order(key, epoch, rows.y.shape[0])
-        return rows._replace(x=rows.x[place], y=rows.y[place])
-    return fold.rows(rows, fold.train[order(key, epoch, fold.train.shape[0])])
-
-
-_of_fold = jax.jit(lambda pool, fold: fold.rows(pool, fold.validation))
-
-
-def _validation(arrays: Arrays, device: jax.Device) -> list[Rows]:
-    """What each fold is validated on; without folds the validation part."""
-    if not arrays.folds:
-        return [jax.device_put(arrays.validation, device)]
-    pool, folds = jax.device_put((arrays.train, arrays.folds), device)
-    return [_of_fold(pool, fold) for fold in folds]
-
-
-def _rows_of(rows: Rows | Block) -> Rows:
-    return rows.rows if isinstance(rows, Block) else rows
-
-
-def _largest_batch(plan: Plan) -> int:
-    return max(dict(cohort.structure.values)["batch_size"] for program in plan.programs for cohort in program)
+def _rows_of(rows: Rows | Block | tuple[Rows, ...]) -> Rows:
+    """Some rows, for their shape."""
+    if isinstance(rows, Block):
+        return rows.rows
+    return rows if isinstance(rows, Rows) else rows[0]
 
 
 def _added(before: tuple[np.ndarray, ...], losses: Sequence[Array]) -> tuple[np.ndarray, ...]:

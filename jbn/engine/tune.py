@@ -75,7 +75,7 @@ def _trial(task: Task, configs: Configs, cohort: Cohort, tile: int, slots: int, 
         start = time.perf_counter()
         engine.advance(epoch, alive)
         seconds.append(time.perf_counter() - start)
-    steps = task.data.rows // dict(cohort.structure.values)["batch_size"]
+    steps = task.steps(dict(cohort.structure.values)["batch_size"])
     return Trial(tile, slots, float(np.median(seconds)) / (count * steps))
 
 
@@ -85,7 +85,8 @@ def _shortened(task: Task, cohort: Cohort) -> Task:
     first, own = task.data.first(rows), task.data.validation
     again = np.arange(rows) % len(first.y)  # a block may have fewer
     train, validation = Part(first.x[again], first.y[again]), Part(own.x[:rows], own.y[:rows])
-    return dataclasses.replace(task, data=dataclasses.replace(task.data, train=train, validation=validation))
+    data = dataclasses.replace(task.data, train=train, validation=validation)
+    return dataclasses.replace(task, data=data, steps_per_epoch=None)
 
 
 def _only(configs: Mapping[str, np.ndarray], cohort: Cohort) -> Configs:

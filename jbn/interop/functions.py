@@ -25,9 +25,9 @@ def model(init: Callable[..., Any], apply: Callable[..., Any], *, name: str = "m
     switches give programs their shapes. An argument without a default must be in the space.
 
     Four names are provided instead, where a function takes them: `outputs`, how many the task needs; `train`, True
-    in training and False at inference; `key`, a new one every training step and None at inference; and `stats`. If
-    `apply` takes `stats`, the network has state: `init` returns `params, stats` and `apply(params, x, stats=...)`
-    returns `outputs, stats`.
+    in training and False at inference; `key`, a new one every training step and None at inference (`jbn.dropout`
+    takes it as it is); and `stats`. If `apply` takes `stats`, the network has state: `init` returns `params, stats`
+    and `apply(params, x, stats=...)` returns `outputs, stats`.
 
     Args:
         init: makes parameters.

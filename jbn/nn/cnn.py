@@ -30,6 +30,8 @@ def cnn(
     batch_norm: str = "before",
     batch_norm_momentum: float = 0.9,
     batch_norm_epsilon: float = 1e-5,
+    batch_norm_scale: bool = True,
+    batch_norm_bias: bool = True,
     initial_scale: float = 1.0,
     dropout: float = 0.0,
     bias: bool = True,
@@ -55,6 +57,8 @@ def cnn(
         batch_norm: where it stands: "before" the activation (Ioffe and Szegedy 2015), "after" it, or "none".
         batch_norm_momentum: weight of the old running statistics, in [0, 1].
         batch_norm_epsilon: added to the variance inside the square root.
+        batch_norm_scale: whether batch norm has a scale that is trained; else it is 1.
+        batch_norm_bias: whether batch norm has a bias that is trained; else it is 0.
         initial_scale: factor on the initial weights, uniform with standard deviation `sqrt(gain / fan_in)`, fan_in 9
             times the channels of the block before, gain 2 for ReLU (He et al. 2015) and 1 for sigmoid, tanh and
             the output layer.
@@ -85,6 +89,8 @@ def cnn(
         batch_norm=batch_norm,
         batch_norm_momentum=batch_norm_momentum,
         batch_norm_epsilon=batch_norm_epsilon,
+        batch_norm_scale=batch_norm_scale,
+        batch_norm_bias=batch_norm_bias,
         initial_scale=initial_scale,
         dropout=dropout,
         bias=bias,
@@ -238,7 +244,8 @@ def _block(
         z = activate(layers.add_bias(params, z))
     mean, var, rest = statistics(name, z)
     own, epsilon = params["batch_norm"], settings["batch_norm_epsilon"]
-    y = batch_norm.normalize(own, max_pool(z, falling=own.scale < 0), mean, var, rest=rest, epsilon=epsilon)
+    falling = None if own.scale is None else own.scale < 0
+    y = batch_norm.normalize(own, max_pool(z, falling=falling), mean, var, rest=rest, epsilon=epsilon)
     return activate(y) if place == "before" else y
 
 

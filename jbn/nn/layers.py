@@ -60,6 +60,8 @@ def _hyperparameters(size: str, most_layers: int, defaults: Hyper) -> tuple[Hype
         entry("batch_norm", "structural", options=("before", "after", "none")),
         entry("batch_norm_momentum", "traced", low=0, high=1),
         entry("batch_norm_epsilon", "traced", low=0, open_low=True),
+        entry("batch_norm_scale", "structural", options=(True, False), unrecorded=True),
+        entry("batch_norm_bias", "structural", options=(True, False), unrecorded=True),
         entry("initial_scale", "traced", low=0),
         entry("dropout", "traced", low=0, high=1, open_high=True, off=0),
         entry("bias", "structural", options=(True, False)),
@@ -134,7 +136,9 @@ def init(
         kernel = _kernel(key, index, (*window, fan_in, layer.size), settings["initial_scale"], gain)
         params[layer.name] = _with_bias(kernel, layer.has_bias)
         if layer.has_batch_norm:
-            params[layer.name]["batch_norm"], stats[layer.name] = batch_norm.init(capacity(layer.size))
+            params[layer.name]["batch_norm"], stats[layer.name] = batch_norm.init(
+                capacity(layer.size), scale=settings["batch_norm_scale"], bias=settings["batch_norm_bias"]
+            )
         fan_in = layer.size
     shape = (*positions, fan_in, settings["outputs"])
     kernel = _kernel(key, settings["layers"], shape, settings["initial_scale"], 1.0)

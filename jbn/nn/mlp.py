@@ -26,6 +26,8 @@ def mlp(
     batch_norm: str = "before",
     batch_norm_momentum: float = 0.9,
     batch_norm_epsilon: float = 1e-5,
+    batch_norm_scale: bool = True,
+    batch_norm_bias: bool = True,
     initial_scale: float = 1.0,
     dropout: float = 0.0,
     bias: bool = True,
@@ -46,6 +48,8 @@ def mlp(
         batch_norm: where it stands: "before" the activation (Ioffe and Szegedy 2015), "after" it, or "none".
         batch_norm_momentum: weight of the old running statistics, in [0, 1].
         batch_norm_epsilon: added to the variance inside the square root.
+        batch_norm_scale: whether batch norm has a scale that is trained; else it is 1.
+        batch_norm_bias: whether batch norm has a bias that is trained; else it is 0.
         initial_scale: factor on the initial weights, uniform with standard deviation `sqrt(gain / fan_in)`,
             gain 2 for ReLU (He et al. 2015) and 1 for sigmoid, tanh and the output layer.
         dropout: share of hidden activations dropped in training (Srivastava et al. 2014), in [0, 1).
@@ -72,6 +76,8 @@ def mlp(
         batch_norm=batch_norm,
         batch_norm_momentum=batch_norm_momentum,
         batch_norm_epsilon=batch_norm_epsilon,
+        batch_norm_scale=batch_norm_scale,
+        batch_norm_bias=batch_norm_bias,
         initial_scale=initial_scale,
         dropout=dropout,
         bias=bias,

@@ -34,6 +34,8 @@ class HyperParameter(NamedTuple):
         complement: what counts is 1 - value: it is computed in float64 on the host and passed beside the value.
         off: the value that switches this part of the network off; programs are built without the part where no
             space has it and this is the default.
+        unrecorded: its value in runs that were recorded before there was such a hyper-parameter; None if there
+            always was.
     """
 
     name: str
@@ -47,6 +49,7 @@ class HyperParameter(NamedTuple):
     whole: bool = False
     complement: bool = False
     off: Any = None
+    unrecorded: Any = None
 
 
 def check_values(entry: HyperParameter, values: Any) -> None:

@@ -88,6 +88,16 @@ class Normalizer(NamedTuple):
         return (flat.astype(np.float64) * deviation + self.mean).reshape(y.shape)
 
 
+def identity(features: int) -> Normalizer:
+    """The normaliser that leaves so many features as they are.
+
+    >>> import numpy as np
+    >>> identity(2).apply(np.array([[3.0, 5.0]])).tolist()
+    [[3.0, 5.0]]
+    """
+    return Normalizer(np.zeros(features), np.ones(features))
+
+
 def fit(x: Num[np.ndarray, "rows *features"]) -> Normalizer:
     """The normaliser of a training set: one mean and one biased standard deviation a feature.
 

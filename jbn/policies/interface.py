@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, PRNGKeyArray, Shaped
 
 from jbn.nn.model import HyperParameter
+from jbn.task.metrics import of_test
 from jbn.task.objectives import Objective
 
 RUNNING, DONE, STOPPED, DIVERGED = range(4)
@@ -21,7 +22,8 @@ class History(NamedTuple):
 
     Args:
         train_loss: mean loss of the batches of each segment; NaN where a member did not take part.
-        validation: "loss" and every metric of the task by name, on the validation part after each segment.
+        validation: "loss" and every metric of the task by name, on the validation part after each segment; where the
+            task has `test_curves`, behind them "test/loss", ..., see `test`.
         steps: optimiser steps taken by the end of each segment; that of the segment before where a member
             did not take part.
         status: of each member now: index into `STATUS_NAMES`; `running`, `done`, `stopped` and `diverged` are masks.
@@ -52,6 +54,11 @@ class History(NamedTuple):
     def validation_accuracy(self) -> Float[np.ndarray, "segments members"]:
         """Share of validation rows classified correctly, where accuracy is one of the task's metrics."""
         return self.validation["accuracy"]
+
+    @property
+    def test(self) -> dict[str, Float[np.ndarray, "segments members"]]:
+        """The loss and every metric on the test part by name, where the task has `test_curves`; else nothing."""
+        return of_test(self.validation)
 
     @property
     def running(self) -> Bool[np.ndarray, " members"]:

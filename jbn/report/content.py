@@ -14,7 +14,7 @@ from jbn.report.reproduce import command
 from jbn.report.timeline import Lineage, lineage, of_rounds, timeline
 from jbn.search import Space
 from jbn.store import Record, column
-from jbn.task.metrics import SHARES
+from jbn.task.metrics import SHARES, part_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -105,7 +105,7 @@ def _about(record: Record, status: Sequence[str]) -> dict[str, Any]:
         "folds": settings.get("folds", 1),
         "rounds": settings.get("rounds", 1),
         "policy": (settings.get("spec") or {}).get("policy"),
-        "data": task.get("data"),
+        "data": _data(task),
         "model": task.get("model"),
         "loss": task.get("loss"),
         "optimizer": task.get("optimizer"),
@@ -114,6 +114,12 @@ def _about(record: Record, status: Sequence[str]) -> dict[str, Any]:
         "versions": settings.get("versions", {}),
         "device": settings.get("device", {}),
     }
+
+
+def _data(task: Mapping[str, Any]) -> str | None:
+    """What it was trained on, and whether as it is."""
+    data = task.get("data")
+    return data if task.get("normalize", True) else f"{data}, not normalised"
 
 
 def _seeds(settings: Mapping[str, Any]) -> int:
@@ -132,7 +138,8 @@ def _metrics(record: Record) -> list[dict[str, Any]]:
     """The curves: means over seeds, or over folds of these; and standard errors where there are several."""
     first = record.objective.metric
     names = [first, *(name for name in record.measured if name != first)]
-    found = [(column(name), f"validation {name.replace('_', ' ')}", name in SHARES) for name in names]
+    parts = [part_of(name) for name in names]
+    found = [("_".join(own), " ".join(own).replace("_", " "), own[1] in SHARES) for own in parts]
     found.append(("train_loss", "training loss", False))
     several = record.settings.get("seeds", 1) > 1
     return [

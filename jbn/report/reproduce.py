@@ -56,7 +56,8 @@ def _without_folder(typed: Sequence[str]) -> list[str]:
 
 def _reads_spec(typed: Sequence[str], spec: Mapping[str, Any]) -> bool:
     """Whether one of the words is a file: one that is no option, and no value of the option before."""
-    options = {f"--{name.replace('_', '-')}" for name in (*spec, "configs", "grid")}
+    valued = [name for name, value in spec.items() if not isinstance(value, bool)]
+    options = {f"--{name.replace('_', '-')}" for name in (*valued, "configs", "grid")}
     before = ["", *typed[1:]]
     return any(
         not own.startswith("-") and last not in options for last, own in zip(before, typed[1:], strict=False)

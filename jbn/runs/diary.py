@@ -12,6 +12,7 @@ from jbn import store
 from jbn.errors import InputError
 from jbn.policies import Finding, Watched, diagnose
 from jbn.runs.trainee import State, Trainee, digest
+from jbn.task.metrics import part_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -184,7 +185,7 @@ def described(entry: Entry) -> str:
         measured, kinds = entry["measured"], [finding["kind"] for finding in entry["findings"]]
         values = {"training loss": measured["train_loss"]}
         values |= {
-            f"validation {name.replace('_', ' ')}": own for name, own in measured["validation"].items()
+            " ".join(part_of(name)).replace("_", " "): own for name, own in measured["validation"].items()
         }
         return "; ".join([", ".join(f"{name} {value:.4g}" for name, value in values.items()), *kinds])
     if entry["action"] == "set":

@@ -43,7 +43,7 @@ def drift_of(winner: Winner, task: Task, *, key: PRNGKeyArray) -> tuple[LayerDri
         hyper=for_model(problem, winner.config),
         key=key,
     )
-    return (input_drift(winner.normalizer, task.arrays().normalizer), *hidden)
+    return (input_drift(winner.inputs, task.arrays().statistics), *hidden)
 
 
 def effect_on_test(task: Task, pair: Result, *, confidence: float) -> tuple[Effect, tuple[float, float]]:

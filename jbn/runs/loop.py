@@ -138,7 +138,7 @@ def empty_history(task: Task, configs: Configs, engine: Engine, seeds: int = 1) 
     curve, steps = np.zeros((0, engine.members)), np.zeros((0, engine.members), np.int64)
     return History(
         curve,
-        dict.fromkeys(task.problem.measured, curve),
+        dict.fromkeys(task.measured, curve),
         steps,
         np.full(engine.members, RUNNING),
         task.judged_by,

@@ -75,9 +75,14 @@ def model_of(task: Task, configs: Configs, engine: Engine, history: History, mem
 
 
 def stored_weights(path: Path, config: Mapping[str, Any], task: Task) -> dict[str, Any]:
-    """Parameters, running statistics and normaliser from a file, in the structure that the model gives them."""
+    """Parameters and running statistics from a file, in the structure that the model gives them.
+
+    So are `normalizer`, and `inputs`, the statistics of the features: the same where features are normalised.
+    """
     arrays = store.load_weights(path)
     normalizer = Normalizer(arrays["normalizer/mean"], arrays["normalizer/factor"])
+    there = "inputs/mean" in arrays
+    inputs = Normalizer(arrays["inputs/mean"], arrays["inputs/factor"]) if there else normalizer
     features = math.prod(task.data.features)
     if len(normalizer.mean) != features:
         _other_weights("features", f"{len(normalizer.mean)} features", f"{features}")
@@ -93,7 +98,7 @@ def stored_weights(path: Path, config: Mapping[str, Any], task: Task) -> dict[st
         return arrays[name]
 
     tree = jax.tree_util.tree_map_with_path(fill, {"params": params, "stats": stats})
-    return {**tree, "normalizer": normalizer}
+    return {**tree, "normalizer": normalizer, "inputs": inputs}
 
 
 def _other_weights(what: str, old: str, new: str) -> None:

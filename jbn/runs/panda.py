@@ -344,12 +344,14 @@ def _about(task: Task) -> dict[str, Any]:
     return {
         "model": task.model.name,
         "loss": task.problem.loss.name,
-        "metrics": list(task.problem.measured),
+        "metrics": list(task.measured),
+        "steps per epoch": task.steps_per_epoch,
         "data": repr(task.data),
         "data_digest": _data_digest(task),
         "rows": task.data.rows,
         "features": list(task.data.features),
         "classes": task.data.classes,
+        "normalize": task.normalize,
     }
 
 
@@ -368,10 +370,11 @@ def _check_same(
     folder: Path, start: Entry, about: dict[str, Any], config: Mapping[str, Any] | None, key: Any
 ) -> None:
     """A panda goes on as it began."""
+    began = {"normalize": True, "steps per epoch": None, **start["about"]}
     for name, now in about.items():
-        if start["about"][name] != now:
+        if began[name] != now:
             hidden = name == "data_digest"  # long numbers that tell nobody anything
-            before, after = ("", "") if hidden else (f" ({start['about'][name]})", f" ({now})")
+            before, after = ("", "") if hidden else (f" ({began[name]})", f" ({now})")
             raise InputError(
                 f"the panda in {str(folder)!r} began with other {'training rows' if hidden else name}{before} than "
                 f"there are now{after}; give it its own, or another folder"

@@ -67,7 +67,7 @@ class _Folder(Recorder):
 
     def __init__(self, folder: Path, own: store.Store, setup: Setup, start: float):
         self._folder, self._store, self._start = folder, own, start
-        self._seeds, self._folds = setup.seeds, setup.folds
+        self._seeds, self._folds, self._task = setup.seeds, setup.folds, setup.task
         self._pace = Pace(time.perf_counter())
         self._table_due = 0.0
         self._written: Standing | None = None
@@ -122,6 +122,8 @@ class _Folder(Recorder):
                 "stats": winner.stats,
                 "normalizer": winner.normalizer._asdict(),
             }
+            if not self._task.normalize:  # else these tell what the inputs were like
+                weights["inputs"] = self._task.arrays().statistics._asdict()
             store.save_weights(self._folder / WEIGHTS, jax.tree.map(np.asarray, weights))
         chosen = (
             None if winner is None else {"config_id": winner.config_id, "seed": winner.seed, **winner.config}
@@ -181,7 +183,7 @@ def recorder(
         "started": _now(),
         **(settings or {}),
     }
-    measured = own.task.problem.measured
+    measured = own.task.measured
     with store.create(out, settings=about, configs=own.shown, seeds=own.seeds, measured=measured) as database:
         yield _Folder(Path(out), database, own, start)
 
@@ -212,6 +214,9 @@ def about_task(task: Task, configs: Configs) -> dict[str, Any]:
         "classes": task.data.classes,
         "class_names": None if task.data.class_names is None else list(task.data.class_names),
         "loss": task.problem.loss.name,
+        "normalize": task.normalize,
+        "test_curves": task.test_curves,
+        "steps_per_epoch": task.steps_per_epoch,
         **_optimizers(task, configs),
     }
 

@@ -31,6 +31,7 @@ from jbn.task.data import Blocks
 from jbn.task.data.folding import folded
 from jbn.task.task import Task
 
+_BEFORE = {"normalize": True, "test_curves": False, "steps_per_epoch": None}  # what is not recorded was so
 _log = logging.getLogger("jbn")
 
 
@@ -137,7 +138,8 @@ def setup_of(folder: str | Path, record: store.Record, task: Task, epochs: int |
     whole = task if folds == 1 else dataclasses.replace(task, data=folded(task.data, folds))
     shown, columns = checked(whole, given, wanted, said["seeds"] // folds)
     settled = whole.settled(columns, epochs=said["schedule_epochs"])
-    _check_same(folder, said["task"], about_task(settled, shown))
+    before = _with_unrecorded(_BEFORE | said["task"], settled)
+    _check_same(folder, before, about_task(settled, shown))
     _tell_versions(said["versions"])
     data = np.array(said["key"], np.uint32)
     key = jax.random.wrap_key_data(jax.numpy.asarray(data), impl=said["key_kind"])
@@ -170,6 +172,15 @@ def _check_unfinished(folder: str | Path, record: store.Record, epochs: int | No
         raise InputError(
             f"the run in {str(folder)!r} has ended after its {done} epochs; give more to go on (--epochs)"
         )
+
+
+def _with_unrecorded(about: Mapping[str, Any], task: Task) -> dict[str, Any]:
+    """What is known of a task, with the hyper-parameters that its model did not have then."""
+    newer = {own.name: own.unrecorded for own in task.model.hyperparameters if own.unrecorded is not None}
+    defaults = about["defaults"]
+    if isinstance(about["optimizer"], str):
+        return {**about, "defaults": newer | defaults}
+    return {**about, "defaults": {name: newer | own for name, own in defaults.items()}}
 
 
 def _check_same(folder: str | Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:

@@ -189,7 +189,7 @@ def _few(own: Setting, layout: Plan, count: int) -> Setup:
 def _flat(task: Task, members: int, segments: int) -> History:
     """A history in which nothing changes."""
     curve, steps = np.zeros((segments, members)), np.ones((segments, members), np.int64)
-    validation = dict.fromkeys(task.problem.measured, curve)
+    validation = dict.fromkeys(task.measured, curve)
     steps = np.cumsum(steps, axis=0)
     return History(curve, validation, steps, np.full(members, RUNNING), task.judged_by)
 

@@ -69,7 +69,8 @@ def sweep(
         configs: names of hyper-parameters to arrays of equal length, e.g. from `jbn.search.random`. With `optimizer`
             among them, each configuration is trained by the optimiser of that name, whose defaults hold for it; what
             this optimiser does not have it ignores, and the result has NaN or None there.
-        epochs: passes over the training part, at least 1. A segment is an epoch.
+        epochs: passes over the training part, at least 1, or what `steps_per_epoch` of the task makes of them. A
+            segment is an epoch.
         key: a JAX key.
         seeds: train every configuration with so many seed indices; the table has the means of their metrics and
             the standard errors of the means. No program is compiled for it: seeds are more members.

@@ -149,7 +149,7 @@ class Trainee:
             structure, traced = split(task, _own(config))
             fresh = members.optimizer_state(task.problem, bind(structure, traced), member.params)
             member = member._replace(opt_state=jax.tree.map(np.array, fresh))
-        steps = state.segment * (task.data.rows // config["batch_size"])
+        steps = state.segment * task.steps(config["batch_size"])
         return member._replace(step=jnp.asarray(steps, jnp.int32))
 
     def _first_step(
@@ -164,7 +164,7 @@ class Trainee:
         )
         rows = Rows(own.normalizer.apply(part.x), jnp.asarray(targets, own.validation.y.dtype))
         key = jax.random.fold_in(streams(self.key).noise, member.step)
-        steps = task.data.rows // size
+        steps = task.steps(size)
         loss, found = _first_step_program(task.problem, structure, steps)(member, traced, rows, key)
         return float(loss), {path: float(value) for path, value in found.items()}
 

@@ -33,7 +33,8 @@ class Winner:
         epochs: how long it was trained.
         params: its parameters.
         stats: its running statistics.
-        normalizer: of the features that it was trained with.
+        normalizer: what its features were normalised with.
+        inputs: statistics of the features that it was trained with.
     """
 
     config: dict[str, Any]
@@ -42,6 +43,7 @@ class Winner:
     params: PyTree = dataclasses.field(repr=False)
     stats: PyTree = dataclasses.field(repr=False)
     normalizer: Normalizer = dataclasses.field(repr=False)
+    inputs: Normalizer = dataclasses.field(repr=False)
 
 
 def winner_of(run: Run, task: Task) -> Winner:
@@ -66,9 +68,10 @@ def _of_result(run: Result | Rounds, task: Task) -> Winner:
     data = result.task.data
     _check_data(data.features, data.classes, data.class_names, task.data)
     _check_model(result.task.model.name, task)
-    best = run.best()
-    epochs = len(result.history.steps)
-    return Winner(best.config, run.configs.space, epochs, best.params, best.stats, best.normalizer)
+    _check_inputs(result.task.normalize, task)
+    best, epochs = run.best(), len(result.history.steps)
+    inputs = best.normalizer if task.normalize else result.task.arrays().statistics
+    return Winner(best.config, run.configs.space, epochs, best.params, best.stats, best.normalizer, inputs)
 
 
 def _of_folder(folder: Path, task: Task) -> Winner:
@@ -88,6 +91,7 @@ def _of_folder(folder: Path, task: Task) -> Winner:
     if "features" in about:
         _check_data(tuple(about["features"]), about["classes"], about["class_names"], task.data)
     _check_model(about["model"], task)
+    _check_inputs(about.get("normalize", True), task)
     config = {name: value for name, value in chosen.items() if name not in ("config_id", "seed")}
     weights = stored_weights(own / WEIGHTS, config, task)
     return Winner(config, Space.from_spec(run.settings["space"]), settings["epochs"], **weights)
@@ -117,6 +121,12 @@ def _check_data(
 def _check_model(name: str, task: Task) -> None:
     if name != task.model.name:
         _other("model", name, task.model.name)
+
+
+def _check_inputs(normalized: bool, task: Task) -> None:
+    if normalized != task.normalize:
+        had, has = ("normalised" if own else "as they are" for own in (normalized, task.normalize))
+        _other("inputs", had, has)
 
 
 def _other(what: str, old: str, new: str) -> None:

@@ -98,7 +98,8 @@ def create(
             NaN and None mean that a row does not have that hyper-parameter. Strings come back as strings,
             other objects as their JSON form (a tuple as a list).
         seeds: Number of seeds of every configuration; kept as the setting `seeds`.
-        measured: Names of what is measured on the validation part, "loss" among them; the setting `measured`.
+        measured: Names of what is measured on the validation part, "loss" among them, and maybe on the test part,
+            "test/loss"; the setting `measured`.
 
     Returns:
         The open store: every configuration is 'running' with 0 steps and no metrics.

@@ -59,7 +59,7 @@ class Record:
 
     @property
     def measured(self) -> list[str]:
-        """Names of what was measured on the validation part, "loss" among them."""
+        """Names of what was measured on the validation part, "loss" among them, and maybe on the test part."""
         return list(self.settings.get("measured", ("accuracy", "loss")))
 
     @property

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 
 from jbn.errors import InputError
+from jbn.task.metrics import part_of
 
 FILE_NAME = "sweep.sqlite"
 APPLICATION_ID = 0x006A626E  # "jbn": in the file's header, tells a sweep from any other SQLite file
@@ -15,10 +16,10 @@ OLDEST_VERSION = 1
 def column(metric: str) -> str:
     """The name of a metric's column.
 
-    >>> column("loss")
-    'validation_loss'
+    >>> column("loss"), column("test/loss")
+    ('validation_loss', 'test_loss')
     """
-    return f"validation_{metric}"
+    return "_".join(part_of(metric))
 
 
 def standard_error(metric: str) -> str:

@@ -14,7 +14,7 @@ from jbn.errors import InputError
 from jbn.nn.model import Hyper, Model
 from jbn.nn.normalizer import Normalizer
 from jbn.task.losses import Loss
-from jbn.task.metrics import Metric
+from jbn.task.metrics import Metric, of_test
 from jbn.task.optimizers import Optimizer
 from jbn.task.schedules import scheduled
 from jbn.task.transforms import clipped
@@ -99,7 +99,8 @@ class Metrics(NamedTuple):
 
     Args:
         train_loss: mean of the batches' losses, as it was minimised.
-        validation: "loss" and every metric of the task by name, on the validation part.
+        validation: "loss" and every metric of the task by name, on the validation part; where the task has
+            `test_curves`, behind them "test/loss", ..., see `test`.
     """
 
     train_loss: Float[Array | np.ndarray, "..."]
@@ -114,6 +115,11 @@ class Metrics(NamedTuple):
     def validation_accuracy(self) -> Any:
         """The accuracy on the validation part, a share of 1, where it is one of the task's metrics."""
         return self.validation["accuracy"]
+
+    @property
+    def test(self) -> dict[str, Any]:
+        """The same on the test part by name, where the task has `test_curves`; else nothing."""
+        return of_test(self.validation)
 
 
 def init(problem: Problem, hyper: Hyper, key: PRNGKeyArray, rows: Rows) -> Member:

@@ -1,7 +1,7 @@
 """What a trained network is judged by, by name or as a function of one's own."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Num
@@ -100,6 +100,35 @@ METRICS: Mapping[str, Metric] = {
         Metric("r2", r2, True, _NUMBERS),
     )
 }
+
+
+_TEST = "test/"  # no metric's name has a slash
+_Values = TypeVar("_Values")
+
+
+def on_test(name: str) -> str:
+    """What a metric is called on the test part, where those of the validation part are beside it.
+
+    >>> on_test("loss"), part_of("test/loss"), part_of("loss")
+    ('test/loss', ('test', 'loss'), ('validation', 'loss'))
+    """
+    return _TEST + name
+
+
+def part_of(name: str) -> tuple[str, str]:
+    """The part that something was measured on, and the metric; see `on_test`."""
+    metric = name.removeprefix(_TEST)
+    return ("validation" if metric == name else "test"), metric
+
+
+def of_test(measured: Mapping[str, _Values]) -> dict[str, _Values]:
+    """Of what was measured, that on the test part, by the names of the metrics.
+
+    >>> of_test({"loss": 1, "test/loss": 2})
+    {'loss': 2}
+    """
+    parts = {part_of(name): values for name, values in measured.items()}
+    return {metric: values for (part, metric), values in parts.items() if part == "test"}
 
 
 SHARES = ("accuracy", "balanced_accuracy")  # from 0 to 1, and shown so

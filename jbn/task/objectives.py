@@ -10,6 +10,7 @@ from jbn.errors import InputError, did_you_mean
 from jbn.task.metrics import Metric
 
 Over = Literal["last", "best"]
+_TEST = ("test_", "test/")  # how what is measured on the test part begins
 
 
 class Objective(NamedTuple):
@@ -100,6 +101,12 @@ def settled(chosen: str | Objective | None, metrics: Sequence[Metric]) -> Object
     if chosen is None:
         chosen = metrics[0].name if metrics and metrics[0].name == "accuracy" else "loss"
     own = Objective(chosen) if isinstance(chosen, str) else chosen
+    beside = own.metric.startswith(_TEST) and own.metric[len(_TEST[0]) :] in known
+    if own.metric not in known and beside:
+        raise InputError(
+            f"the objective must be measured on the validation part, but {own.metric!r} is of the test part: "
+            f"choosing by it would make it a validation part; take {own.metric[len(_TEST[0]) :]!r}"
+        )
     if own.metric not in known:
         raise InputError(
             f"the objective must be the loss or a metric of the task, but {own.metric!r} is none: "

@@ -8,6 +8,7 @@ are compared in pairs, and one alone is the same experiment as inside any sweep.
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int, PRNGKeyArray
 
@@ -29,6 +30,35 @@ def streams(key: PRNGKeyArray, seed: int | Int[Array, ""] = 0) -> Streams:
 def order(key: PRNGKeyArray, epoch: int | Int[Array, ""], rows: int) -> Int[Array, " rows"]:
     """The order in which an epoch goes through the training part; the same for every batch size."""
     return jax.random.permutation(jax.random.fold_in(key, epoch), rows)
+
+
+def order_of_steps(
+    key: PRNGKeyArray, epoch: int | Int[Array, ""], rows: int, *, batch_size: int, steps: int
+) -> Int[Array, " taken"]:
+    """The `steps * batch_size` rows of an epoch of so many steps, batch after batch.
+
+    Batches go through the training part again and again, each time in the `order` of its number; what is left behind
+    the last whole batch of a time is left out. Of batches of b out of n rows, step t, counted from 0 over all
+    epochs, takes the batch number `t % (n // b)` of time `t // (n // b)`.
+
+    Args:
+        key: the stream of the order of data.
+        epoch: which epoch, counted from 0.
+        rows: of the training part, n.
+        batch_size: b.
+        steps: of an epoch.
+
+    >>> key = jax.random.key(0)
+    >>> order_of_steps(key, 0, 7, batch_size=3, steps=3)[:6].tolist() == order(key, 0, 7)[:6].tolist()
+    True
+    """
+    each = rows // batch_size
+    times = -(-(steps - 1) // each) + 1  # that a stretch of so many steps may touch
+    row = jnp.arange(steps * batch_size)
+    step = epoch * steps + row // batch_size
+    first = step[0] // each
+    orders = jax.vmap(lambda time: order(key, first + time, rows))(jnp.arange(times))
+    return orders[step // each - first, (step % each) * batch_size + row % batch_size]
 
 
 def number(key: PRNGKeyArray) -> int:

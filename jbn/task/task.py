@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -50,6 +50,14 @@ class Task:
             it; default: the accuracy where it is the first metric, else the loss.
         class_weights: what the loss of a row of each class is multiplied by in training, `[classes]`; "balanced":
             `rows / (classes * rows of the class)`.
+        normalize: features are standardised by the mean and deviation of the training part; False: the network gets
+            them as they are in the data.
+        test_curves: loss and metrics are measured on the test part, too, of every member after every segment, for
+            research on searching: `history.test`, columns `test_loss`, ... Nothing is chosen by them.
+        steps_per_epoch: optimiser steps of an epoch, whatever the batch size, at least 1: batches follow one another
+            through the training part, in another order each time. So curves, schedules, policies and the length of a
+            sweep go by steps, and members of different batch sizes are as far at the end of each segment. Default:
+            as many batches as the training part has.
         epochs: what `schedule_epochs` is where a space does not say; a run sets it to its own length.
 
     Raises:
@@ -59,7 +67,7 @@ class Task:
     >>> import jbn
     >>> task = jbn.Task(model=jbn.mlp(), data=jbn.data.digits(), optimizer="adam", loss="cross_entropy")
     >>> sorted(task.defaults())[:4]
-    ['activation', 'batch_norm', 'batch_norm_epsilon', 'batch_norm_momentum']
+    ['activation', 'batch_norm', 'batch_norm_bias', 'batch_norm_epsilon']
     """
 
     model: Model
@@ -70,9 +78,13 @@ class Task:
     metrics: Sequence[str | Metric | Callable[..., Array]] | None = None
     objective: str | Objective | None = None
     class_weights: str | Sequence[float] | None = None
+    normalize: bool = dataclasses.field(default=True, kw_only=True)
+    test_curves: bool = dataclasses.field(default=False, kw_only=True)
+    steps_per_epoch: int | None = dataclasses.field(default=None, kw_only=True)
     epochs: float = dataclasses.field(default=1.0, kw_only=True)
 
     def __post_init__(self) -> None:
+        _check_steps(self.steps_per_epoch, self.data)
         model = {entry.name for entry in self.model.hyperparameters} | {BATCH_SIZE.name}
         if "optimizer" in model:
             raise InputError(
@@ -113,6 +125,12 @@ class Task:
             metrics.chosen(self.metrics, self.kind, usual=usual),
             _weights(self.class_weights, self.data),
         )
+
+    @property
+    def measured(self) -> tuple[str, ...]:
+        """What every member is measured by after every segment: on the validation part, then on the test part."""
+        own = self.problem.measured
+        return own if not self.test_curves else (*own, *map(metrics.on_test, own))
 
     @property
     def kind(self) -> Kind:
@@ -203,6 +221,16 @@ class Task:
                 self._check_batch_size(values)
             check_values(self.hyperparameters[name], values)
 
+    def steps(self, batch_size: int) -> int:
+        """Optimiser steps of an epoch."""
+        own = self.steps_per_epoch
+        return self.data.rows // batch_size if own is None else own
+
+    def rows_in_order(self, batch_sizes: Collection[int]) -> int:
+        """Rows that an epoch takes in order, for members of all these batch sizes."""
+        own = self.steps_per_epoch
+        return self.data.rows if own is None else own * sum(batch_sizes)
+
     def _check_batch_size(self, values: Any) -> None:
         given, rows = np.asarray(values), self.data.rows
         largest = (
@@ -223,8 +251,22 @@ class Task:
         dtype = str(jax.dtypes.canonicalize_dtype(float))
         if dtype not in self._arrays:
             standardized = self.kind == "numbers" and self.problem.loss.standardized
-            self._arrays[dtype] = arrays(self.data, standardized=standardized)
+            self._arrays[dtype] = arrays(
+                self.data, standardized=standardized, normalize=self.normalize, test=self.test_curves
+            )
         return self._arrays[dtype]
+
+
+def _check_steps(steps: int | None, data: Data) -> None:
+    if steps is None:
+        return
+    if isinstance(steps, bool) or not isinstance(steps, int | np.integer) or steps < 1:
+        raise InputError(f"steps_per_epoch must be a whole number of at least 1, but got {steps!r}")
+    if isinstance(data.train, Blocks):
+        raise InputError(
+            f"steps_per_epoch needs a training part in memory, but it is {data.train}; leave it out: an epoch is "
+            "then all of its blocks"
+        )
 
 
 def _weights(given: str | Sequence[float] | None, data: Data) -> tuple[float, ...] | None:

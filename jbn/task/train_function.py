@@ -1,5 +1,6 @@
 """The whole run of one configuration as a pure function, for people who write their own transformations."""
 
+import functools
 import operator
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
@@ -15,8 +16,9 @@ from jbn.task import member as members
 from jbn.task.data import Blocks
 from jbn.task.hyper import Structure, bind, check_names, numbers
 from jbn.task.member import Member, Metrics, Rows
+from jbn.task.metrics import on_test
 from jbn.task.optimizer_choice import names_of, pick
-from jbn.task.streams import order, streams
+from jbn.task.streams import order, order_of_steps, streams
 from jbn.task.task import Task
 
 TrainFunction = Callable[[Mapping[str, Any], PRNGKeyArray], tuple[Metrics, PyTree, PyTree]]
@@ -32,7 +34,7 @@ def train_function(task: Task, *, epochs: int, capacity: Mapping[str, int] | Non
 
     Args:
         task: what is trained.
-        epochs: passes over the training part, at least 1.
+        epochs: how many, at least 1.
         capacity: sizes for padded hyper-parameters, e.g. `{"hidden_units": 100}`, so that these may be traced
             too: smaller members are padded to it, exactly.
 
@@ -69,13 +71,18 @@ def train_function(task: Task, *, epochs: int, capacity: Mapping[str, int] | Non
         own = own.settled(config, epochs=epochs)
         structure, traced = split(own, config, sizes)
         hyper = bind(structure, traced)
-        keys = streams(key)
+        keys, rows, size = streams(key), len(arrays.train.y), hyper["batch_size"]
+        place = functools.partial(order, rows=rows)
+        if (steps := own.steps_per_epoch) is not None:
+            place = functools.partial(order_of_steps, rows=rows, batch_size=size, steps=steps)
 
         def epoch(member: Member, index: Int[Array, ""]) -> tuple[Member, Metrics]:
-            shuffled = _take(arrays.train, order(keys.order, index, len(arrays.train.y)))
+            shuffled = _take(arrays.train, place(keys.order, index))
             member, loss = members.train_segment(own.problem, hyper, member, shuffled, keys.noise)
-            judged = members.evaluate(own.problem, hyper, member.params, member.stats, arrays.validation)
-            return member, Metrics(loss, judged)
+            judged = functools.partial(members.evaluate, own.problem, hyper, member.params, member.stats)
+            test = {} if arrays.test is None else judged(arrays.test)
+            tested = {on_test(name): value for name, value in test.items()}
+            return member, Metrics(loss, judged(arrays.validation) | tested)
 
         start = members.init(own.problem, hyper, keys.initial, arrays.train)
         final, metrics = jax.lax.scan(epoch, start, jnp.arange(epochs))

@@ -4,6 +4,7 @@ import pytest
 
 import jbn
 from jbn.cli.spec import Spec, resolve
+from jbn.cli.sweep import task_of
 
 
 def write(tmp_path, text):
@@ -27,6 +28,14 @@ def test_what_is_minimised_and_judged_by(tmp_path):
     text = "targets = 'numbers'\nloss = 'huber'\nmetrics = ['r2']\nobjective = 'r2'"
     spec = resolve(write(tmp_path, text), {})
     assert (spec.targets, spec.loss, spec.metrics, spec.objective) == ("numbers", "huber", ("r2",), "r2")
+
+
+def test_inputs_are_standardised_unless_told_otherwise(tmp_path):
+    assert not resolve(None, {"raw_inputs": None}).raw_inputs
+    assert resolve(None, {"raw_inputs": True}).raw_inputs
+    raw = resolve(write(tmp_path, "raw_inputs = true"), {})
+    assert raw.raw_inputs
+    assert (task_of(Spec()).normalize, task_of(raw).normalize) == (True, False)
 
 
 def test_a_number_of_configurations_wins_over_the_grid_of_the_file(tmp_path):
@@ -56,6 +65,7 @@ def test_columns_of_a_table_are_lists_of_names_and_options_win_as_a_whole(tmp_pa
         ("epoch = 3", {}, "unknown key 'epoch' in the spec: did you mean 'epochs'"),
         ("data = 3", {}, "data in .* must be a text, but got 3"),
         ("metrics = 'r2'", {}, r"metrics in .* must be a list of texts, but got 'r2'"),
+        ("raw_inputs = 1", {}, "raw_inputs in .* must be true or false, but got 1"),
         ("target = 3", {}, "target in .* must be a text, but got 3"),
         ("drop = 'id'", {}, "drop in .*spec.toml' must be a list of texts, but got 'id'"),
         ("categorical = [3]", {}, r"categorical in .* must be a list of texts, but got \[3\]"),

@@ -15,6 +15,7 @@ import jbn
 from jbn.engine import memory
 from jbn.engine.arithmetic import arithmetic
 from jbn.engine.engine import Engine
+from jbn.engine.executables import Executable
 from jbn.engine.plan import plan
 from jbn.engine.trainer import Trainer
 from jbn.engine.workers import Workers
@@ -98,7 +99,7 @@ def test_chunks_that_wait_on_the_host_train_the_same(workers, expected):
     assert all(isinstance(leaf, np.ndarray) for leaf in leaves)
 
 
-class Exhausted:
+class Exhausted(Executable):
     """A program that has not enough memory for more than so many slots, as often as told."""
 
     def __init__(

@@ -31,6 +31,7 @@ VARIANTS = [
     ("sigmoid", "before"),
     ("sigmoid", "after"),
     ("tanh", "after"),
+    ("relu", "before, neither"),
     ("tanh", "none"),
 ]
 
@@ -56,10 +57,16 @@ def padded_sizes(sizes):
 EXACT = {"channels_1": SIZES[0], "channels_2": SIZES[1]}
 
 
+def options_of(batch_norm):
+    """The arguments of a network by the place of batch norm, and whether it has parameters."""
+    place, _, there = batch_norm.partition(", ")
+    return {"batch_norm": place, "batch_norm_scale": not there, "batch_norm_bias": not there}
+
+
 @functools.cache
 def programs(activation, batch_norm):
     """Four steps of Adam with what each gives, then inference, for exact and for padded sizes."""
-    model = cnn(activation=activation, batch_norm=batch_norm)
+    model = cnn(activation=activation, **options_of(batch_norm))
     adam = optax.adam(0.03)
 
     def run(hyper, dropout, start, x, weights):
@@ -93,7 +100,7 @@ def programs(activation, batch_norm):
 def example(batch_norm):
     """Parameters of the exact sizes, none of them at its initial value and both signs among them; and inputs."""
     rng = np.random.default_rng(0)
-    model = cnn(batch_norm=batch_norm)
+    model = cnn(**options_of(batch_norm))
     shapes = jax.eval_shape(lambda: model.init(KEY, {**EXACT, "outputs": OUTPUTS}, spec(HEIGHT, WIDTH)))
     params, stats = jax.tree.map(lambda leaf: rng.uniform(0.3, 1.5, leaf.shape), shapes)
     params = jax.tree.map(lambda leaf: leaf * rng.choice([-1, 1], leaf.shape), params)
@@ -119,14 +126,16 @@ def forward(params, x, activation, batch_norm, stats=None):
     def normalize(name, z):
         batches[name] = z.mean((0, 1, 2)), z.var((0, 1, 2))
         mean, var = batches[name] if stats is None else (stats[name].mean, stats[name].var)
-        layer = params[name]["batch_norm"]
-        return layer.scale * (z - mean) / np.sqrt(var + EPSILON) + layer.bias
+        scale, bias = params[name]["batch_norm"]
+        y = (z - mean) / np.sqrt(var + EPSILON)
+        return y if scale is None else scale * y + bias
 
+    place = options_of(batch_norm)["batch_norm"]
     for name in ("layer_1", "layer_2"):
         z = convolved(a, params[name]["kernel"]) + params[name].get("bias", 0)
-        z = normalize(name, z) if batch_norm == "before" else z
+        z = normalize(name, z) if place == "before" else z
         a = ACTIVATIONS[activation](z)
-        a = pooled(normalize(name, a) if batch_norm == "after" else a)
+        a = pooled(normalize(name, a) if place == "after" else a)
     pixels = a.reshape(len(a), -1, a.shape[-1])
     return np.einsum("npc,pco->no", pixels, params["output"]["kernel"]) + params["output"]["bias"], batches
 
@@ -165,7 +174,7 @@ def test_training_and_inference_equal_numpy(activation, batch_norm):
 
 @functools.cache
 def initial_padded(batch_norm):
-    model, hyper = cnn(batch_norm=batch_norm), {**padded_sizes(SIZES), "outputs": OUTPUTS}
+    model, hyper = cnn(**options_of(batch_norm)), {**padded_sizes(SIZES), "outputs": OUTPUTS}
     return jax.jit(lambda: model.init(KEY, hyper, spec(HEIGHT, WIDTH)))()
 
 
@@ -284,16 +293,17 @@ def test_masked_rows_have_no_influence_whatever_they_hold(batch_norm):
     chex.assert_trees_all_close(own, train(x[mask], np.ones(4, bool)), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("batch_norm", ["before", "none"])
+@pytest.mark.parametrize("batch_norm", ["before", "before, neither", "none"])
 @pytest.mark.parametrize("sizes", [EXACT, padded_sizes(SIZES)], ids=["exact", "padded"])
 def test_a_folded_network_has_no_batch_norm_and_the_same_outputs(batch_norm, sizes):
-    model = cnn(activation="tanh", batch_norm=batch_norm)
+    model = cnn(activation="tanh", **options_of(batch_norm))
     hyper = {"outputs": OUTPUTS, "batch_norm_epsilon": jnp.float32(EPSILON), **sizes}
     params, stats = jax.jit(lambda: model.init(KEY, hyper, spec(HEIGHT, WIDTH)))()
     rng = np.random.default_rng(5)
     for name, running in stats.items():
         normal = rng.normal(size=(3, *running.mean.shape)).astype(np.float32)
-        params[name]["batch_norm"] = BatchNormParams(*normal[:2])
+        if params[name]["batch_norm"].scale is not None:
+            params[name]["batch_norm"] = BatchNormParams(*normal[:2])
         stats[name] = running._replace(mean=normal[2], var=normal[0] ** 2 + 0.1)
     x = jnp.asarray(rng.normal(size=(ROWS, HEIGHT, WIDTH)), jnp.float32)
 

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
+import jbn
+from jbn.errors import InputError
 from jbn.nn.dropout import dropout
 from jbn.nn.mlp import mlp
 
@@ -98,7 +100,57 @@ def test_gradient_and_type_are_those_of_the_mask():
     np.testing.assert_array_equal(back(y)[0], 2 * y)
 
 
-@pytest.mark.parametrize("rate", [-0.1, 1, 1.5, float("nan")])
+@pytest.mark.parametrize("rate", [-0.1, 1, 1.5, float("nan"), np.float32(1)])
 def test_a_rate_outside_its_range_is_refused(rate):
-    with pytest.raises(ValueError, match=r"a dropout rate lies in \[0, 1\), but got rate="):
+    with pytest.raises(InputError, match=r"a dropout rate lies in \[0, 1\), but got rate="):
         dropout(jax.random.key(0), jnp.ones((2, 2)), rate=rate)
+
+
+def test_without_a_key_nothing_is_dropped():
+    x = jnp.ones((4, 3))
+    assert dropout(None, x, 0.9) is x
+    assert dropout(None, x, jnp.asarray(0.9)) is x
+
+
+def test_members_with_traced_rates_are_what_each_is_alone():
+    rates, shared = jnp.array([0.0, 0.3, 0.9]), jax.random.key(4)
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(64, 96)), jnp.float32)
+
+    def mean_and_gradient(rate, x):
+        return jax.value_and_grad(lambda x: dropout(shared, x, rate, layer=1).mean())(x)
+
+    _, gradients = jax.jit(jax.vmap(mean_and_gradient, (0, None)))(rates, x)
+    for rate, gradient in zip(rates.tolist(), gradients, strict=True):
+        alone = dropout(shared, x, rate, layer=1)
+        kept = np.asarray(gradient) != 0
+        np.testing.assert_array_equal(kept, np.asarray(alone) != 0)
+        assert_allclose(alone[kept], x[kept] / (1 - rate), rtol=1e-6)
+        assert_allclose(gradient[kept], 1 / (1 - rate) / x.size, rtol=1e-6)
+    kept = np.asarray(gradients) != 0
+    assert (kept[1] >= kept[2]).all()  # the same draws: what a high rate keeps, a low one keeps too
+
+
+@pytest.mark.parametrize("shape", [(96,), (16, 4, 96), (4, 4, 4, 96)])
+def test_all_axes_but_the_last_are_rows(shape):
+    key, x = jax.random.key(2), jnp.ones(shape)
+    flat = dropout(key, x.reshape(-1, 96), 0.4, layer=3)
+    np.testing.assert_array_equal(dropout(key, x, 0.4, layer=3), flat.reshape(shape))
+
+
+def identity_and_dropout(kernel, x, key, rate):
+    """Outputs in which training sees what is dropped: a model of its own for a task."""
+    return dropout(key, x @ kernel, rate)
+
+
+def test_a_model_of_plain_functions_drops_in_training_alone():
+    model = jbn.model(lambda key, x, outputs: jnp.eye(x.shape[1], outputs), identity_and_dropout)
+    hyper, x = {"outputs": 32, "rate": jnp.float32(0.5)}, jnp.ones((64, 32))
+    kernel, _ = model.init(jax.random.key(0), hyper, jax.ShapeDtypeStruct((1, 32), x.dtype))
+    y, _ = model.train(kernel, {}, x, key=jax.random.key(1), hyper=hyper)
+    assert abs((np.asarray(y) == 0).mean() - 0.5) < STANDARD_ERRORS * 0.5 / np.sqrt(y.size)
+    assert set(np.unique(y)) == {0.0, 2.0}
+    np.testing.assert_array_equal(model.infer(kernel, {}, x, hyper=hyper), x)
+    whole, half = (
+        model.train(kernel, {}, rows, key=jax.random.key(1), hyper=hyper)[0] for rows in (x, x[:9])
+    )
+    np.testing.assert_array_equal(whole[:9], half)

@@ -14,6 +14,8 @@ SETTINGS = {
     "activation": "relu",
     "batch_norm": "after",
     "initial_scale": 0.5,
+    "batch_norm_scale": True,
+    "batch_norm_bias": True,
     "bias": True,
     "outputs": 3,
 }

@@ -29,7 +29,17 @@ VARIANTS = [  # sigmoid(0) is not 0: it is the one that padding could leak from
     ("relu", "before"),
     ("relu", "none"),
     ("tanh", "after"),
+    ("sigmoid", "before, scale alone"),
+    ("relu", "before, bias alone"),
+    ("tanh", "after, neither"),
 ]
+
+
+def options_of(batch_norm):
+    """The arguments of a network by the place of batch norm, and what of its parameters there is."""
+    place, _, there = batch_norm.partition(", ")
+    scale, bias = there in ("", "scale alone"), there in ("", "bias alone")
+    return {"batch_norm": place, "batch_norm_scale": scale, "batch_norm_bias": bias}
 
 
 def spec(features=FEATURES):
@@ -46,7 +56,7 @@ def initial(model, hyper, key=KEY, features=FEATURES):
 @functools.cache
 def programs(activation, batch_norm):
     """Training with its gradient, and inference, for exact and for padded sizes."""
-    model = mlp(activation=activation, batch_norm=batch_norm)
+    model = mlp(activation=activation, **options_of(batch_norm))
 
     def run(hyper, params, stats, x, weights):
         hyper = {
@@ -91,7 +101,7 @@ def example(batch_norm):
     """Parameters of the exact sizes, none of them at its initial value, and inputs."""
     rng = np.random.default_rng(0)
     shapes = jax.eval_shape(
-        lambda: mlp(batch_norm=batch_norm).init(
+        lambda: mlp(**options_of(batch_norm)).init(
             KEY, {"hidden_units_1": SIZES[0], "hidden_units_2": SIZES[1], "outputs": OUTPUTS}, spec()
         )
     )
@@ -108,15 +118,16 @@ def forward(params, x, activation, batch_norm, stats=None):
     def normalize(name, z):
         batches[name] = z.mean(0), z.var(0)
         mean, var = batches[name] if stats is None else (stats[name].mean, stats[name].var)
-        layer = params[name]["batch_norm"]
-        return np.asarray(layer.scale) * (z - mean) / np.sqrt(var + EPSILON) + np.asarray(layer.bias)
+        scale, bias = params[name]["batch_norm"]
+        y = (z - mean) / np.sqrt(var + EPSILON)
+        return (1 if scale is None else np.asarray(scale)) * y + (0 if bias is None else np.asarray(bias))
 
-    a = x
+    a, place = x, options_of(batch_norm)["batch_norm"]
     for name in ("layer_1", "layer_2"):
         z = a @ np.asarray(params[name]["kernel"]) + np.asarray(params[name].get("bias", 0))
-        z = normalize(name, z) if batch_norm == "before" else z
+        z = normalize(name, z) if place == "before" else z
         a = ACTIVATIONS[activation](z)
-        a = normalize(name, a) if batch_norm == "after" else a
+        a = normalize(name, a) if place == "after" else a
     return a @ np.asarray(params["output"]["kernel"]) + np.asarray(params["output"]["bias"]), batches
 
 
@@ -162,7 +173,7 @@ def corner(padded, exact):
 @pytest.mark.parametrize(("activation", "batch_norm"), VARIANTS)
 def test_padded_equals_exact_forward_and_backward(activation, batch_norm, dropout):
     params, stats, x, weights = example(batch_norm)
-    start = initial(mlp(batch_norm=batch_norm), padded_sizes(SIZES, CAPACITY))
+    start = initial(mlp(**options_of(batch_norm)), padded_sizes(SIZES, CAPACITY))
     exact, padded = programs(activation, batch_norm)
     y, after, value, (gradient, dx), inferred = exact(dropout, params, stats, x, weights)
     large_params, large_stats = jax.tree.map(enlarged, (params, stats), start)
@@ -188,6 +199,17 @@ def test_dropout_of_the_padded_test_drops_something():
 
 
 # initial values
+
+
+@pytest.mark.parametrize("there", ["scale alone", "bias alone", "neither"])
+def test_what_batch_norm_does_not_have_is_no_parameter(there):
+    model = mlp(layers=1, hidden_units=5)
+    hyper = {"outputs": OUTPUTS, **options_of(f"before, {there}")}
+    params, stats = jax.eval_shape(lambda: model.init(KEY, hyper, spec()))
+    own = params["layer_1"]["batch_norm"]
+    assert [value is not None for value in own] == [there == "scale alone", there == "bias alone"]
+    assert len(jax.tree.leaves(params)) == (3 if there == "neither" else 4)
+    assert stats["layer_1"].mean.shape == (5,)
 
 
 @pytest.mark.parametrize(
@@ -340,6 +362,8 @@ def test_every_argument_is_a_hyper_parameter_with_its_value_as_default():
         "batch_norm": "none",
         "batch_norm_momentum": 0.8,
         "batch_norm_epsilon": 1e-4,
+        "batch_norm_scale": False,
+        "batch_norm_bias": False,
         "initial_scale": 2.0,
         "dropout": 0.25,
         "bias": False,
@@ -363,6 +387,8 @@ def test_what_the_member_has_wins_over_the_arguments():
         "batch_norm": "after",
         "batch_norm_momentum": 0.5,
         "batch_norm_epsilon": 0.1,
+        "batch_norm_scale": False,
+        "batch_norm_bias": False,
         "initial_scale": 0.5,
         "dropout": 0.5,
         "bias": False,

@@ -11,9 +11,9 @@ from jbn.nn.model import Padded
 FEATURES, OUTPUTS, ROWS = 6, 4, 9
 
 
-def network(batch_norm, bias, hyper):
+def network(batch_norm, bias, hyper, **options):
     """A network none of whose parameters and statistics has its initial value."""
-    model = mlp(layers=3, hidden_units=5, activation="tanh", batch_norm=batch_norm, bias=bias)
+    model = mlp(layers=3, hidden_units=5, activation="tanh", batch_norm=batch_norm, bias=bias, **options)
     hyper = {"outputs": OUTPUTS, "batch_norm_epsilon": jnp.float32(1e-3), **hyper}
     rng = np.random.default_rng(0)
     x = jax.ShapeDtypeStruct((1, FEATURES), "float32")
@@ -21,7 +21,7 @@ def network(batch_norm, bias, hyper):
 
     def moved(node):
         if isinstance(node, BatchNormParams):
-            return BatchNormParams(*(rng.normal(1, 0.5, leaf.shape).astype(np.float32) for leaf in node))
+            return jax.tree.map(lambda leaf: rng.normal(1, 0.5, leaf.shape).astype(np.float32), node)
         if isinstance(node, BatchNormStats):
             mean, var = rng.normal(0, 1, node.mean.shape), rng.uniform(0.2, 2, node.var.shape)
             return BatchNormStats(mean.astype(np.float32), var.astype(np.float32), node.count)
@@ -41,8 +41,17 @@ SIZES = {"exact": {}, "padded": {f"hidden_units_{i}": Padded(jnp.asarray(3 + i),
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("sizes", SIZES)
 def test_a_folded_network_has_no_batch_norm_and_the_same_outputs(batch_norm, bias, sizes):
-    model, params, stats, hyper, x = network(batch_norm, bias, SIZES[sizes])
+    assert_folds(*network(batch_norm, bias, SIZES[sizes]))
 
+
+@pytest.mark.parametrize("batch_norm", ["before", "after"])
+@pytest.mark.parametrize("there", ["scale", "bias", "none"])
+def test_so_has_one_whose_batch_norm_has_not_all_parameters(batch_norm, there):
+    parts = {"batch_norm_scale": there == "scale", "batch_norm_bias": there == "bias"}
+    assert_folds(*network(batch_norm, True, {}, **parts))
+
+
+def assert_folds(model, params, stats, hyper, x):
     @jax.jit
     def outputs(params, stats, x):
         folded, plain = model.fold(params, stats, hyper=hyper)

@@ -42,14 +42,15 @@ SPACE = jbn.Space(
     "spec",
     [
         Spec(space=SPACE, configs=12, epochs=3, out="runs/x"),
-        Spec(space=SPACE, grid=2, seeds=3, folds=2),
+        Spec(space=SPACE, grid=2, seeds=3, folds=2, raw_inputs=True),
         Spec(space=SPACE, rounds=2, policy="halving", metrics=("accuracy",), objective="accuracy"),
         Spec(space=SPACE, data='we"ird\\.csv', target="größe", drop=["a", "b"], categorical=["c"]),
     ],
 )
 def test_a_spec_says_all_that_held(spec, tmp_path):
     """Read again, it is the same spec, but for its folder."""
-    found = command({"command": ["sweep", "--epochs", "3", "mine.toml", "--tune"], "spec": plain(spec)})
+    typed = ["sweep", "--epochs", "3", "--raw-inputs", "mine.toml", "--tune"]  # a switch has no value
+    found = command({"command": typed, "spec": plain(spec)})
     assert found.line == "jbn sweep again.toml --tune"
     (tmp_path / "again.toml").write_text(found.spec, encoding="utf-8")
     again = resolve(tmp_path / "again.toml", {})

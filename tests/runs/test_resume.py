@@ -1,5 +1,6 @@
 """A run that was ended before its time goes on as if it had not been."""
 
+import dataclasses
 import logging
 import os
 import shutil
@@ -202,6 +203,20 @@ def test_other_versions_are_told(plain, tmp_path, caplog):
     )
 
 
+def test_what_a_run_does_not_say_of_its_task_is_the_default(plain, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(plain[1], run)
+    said = {**store.read(run).settings["task"]}
+    assert (said.pop("normalize"), said.pop("test_curves")) == (True, False)
+    with store.reopen(run, segments=99) as own:
+        own.write_settings(task=said)
+    for name, value in (("normalize", False), ("test_curves", True)):
+        message = f"but its {name.replace('_', ' ')} was {not value} and is {value} now"
+        with pytest.raises(jbn.InputError, match=message):
+            jbn.resume(run, dataclasses.replace(TASK, **{name: value}))
+    assert jbn.resume(run, TASK).history.train_loss.shape[0] == LONG
+
+
 def test_a_run_of_an_older_jbn_is_only_read(plain, tmp_path):
     import sqlite3
     from contextlib import closing
@@ -214,6 +229,27 @@ def test_a_run_of_an_older_jbn_is_only_read(plain, tmp_path):
         jbn.InputError, match="was begun by an older jbn and can only be read; begin a new run"
     ):
         jbn.resume(run, TASK)
+
+
+NEWER = ("batch_norm_scale", "batch_norm_bias")
+
+
+def test_hyper_parameters_newer_than_a_run_are_as_they_were_then(plain, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(plain[1], run)
+    said = store.read(run).settings
+    for name in NEWER:
+        del said["task"]["defaults"][name]
+        for program in said["plan"]["programs"]:
+            for cohort in program:
+                del cohort["structure"][name]
+    with store.reopen(run, segments=99) as own:
+        own.write_settings(task=said["task"], plan=said["plan"])
+    other = jbn.Task(model=jbn.mlp(batch_norm_scale=False), data=TASK.data)
+    with pytest.raises(jbn.InputError, match=r"its defaults was .*'batch_norm_scale': True.* and is"):
+        jbn.resume(run, other)
+    jbn.resume(run, TASK)
+    assert_same(run, plain[0])
 
 
 def test_checkpoints_are_written_while_it_runs_where_they_are_cheap(tmp_path, monkeypatch):

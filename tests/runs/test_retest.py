@@ -297,7 +297,8 @@ def other(**changes):
         return jbn.Task(
             model=MODEL, data=jbn.data.arrays(rng.normal(size=shape), rng.normal(size=300), targets="numbers")
         )
-    return jbn.Task(model=changes.get("model", MODEL), data=jbn.data.arrays(rng.normal(size=shape), y))
+    data, normalize = jbn.data.arrays(rng.normal(size=shape), y), changes.get("normalize", True)
+    return jbn.Task(model=changes.get("model", MODEL), data=data, normalize=normalize)
 
 
 WRONG = {
@@ -306,6 +307,7 @@ WRONG = {
     "classes": ({"classes": 9}, {}, "got other classes: 10 classes in the run, 9 classes now"),
     "targets": ({"numbers": True}, {}, "got other targets: 10 classes in the run, numbers now"),
     "model": ({"model": jbn.cnn()}, {}, "got other model: mlp in the run, cnn now"),
+    "inputs": ({"normalize": False}, {}, "other inputs: normalised in the run, as they are now"),
     "one seed": ({}, {"seeds": 1}, "seeds must be at least 2, which tell how far chance goes, but got 1"),
     "no fresh": ({}, {"fresh": 0}, "fresh must be at least 1, got 0"),
     "no neighbours": ({}, {"neighbouring": 0}, "neighbouring must be at least 1, got 0"),

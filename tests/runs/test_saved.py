@@ -28,7 +28,8 @@ def trained(model, data=DIGITS, **columns):
 def best(request):
     if request.param == "cnn":
         return trained(jbn.cnn(layers=1, channels=4))
-    return trained(jbn.mlp(layers=2, hidden_units=8, batch_norm=request.param))
+    scale = request.param == "before"  # the other one has none
+    return trained(jbn.mlp(layers=2, hidden_units=8, batch_norm=request.param, batch_norm_scale=scale))
 
 
 def test_it_comes_back_bit_for_bit(best, tmp_path):

@@ -16,6 +16,7 @@ from jbn.cli.progress import display
 from jbn.engine import executables
 from jbn.engine.engine import Engine
 from jbn.engine.plan import plan
+from jbn.engine.schedule import Schedule
 from jbn.engine.trainer import Trainer
 from jbn.engine.workers import Workers
 from jbn.nn.model import Model
@@ -417,6 +418,13 @@ def test_an_error_in_a_worker_comes_out():
     model = jbn.mlp()._replace(train=broken)
     with pytest.raises(RuntimeError, match="a broken model"):
         jbn.sweep(jbn.Task(model=model, data=DATA), draw(3), epochs=1, key=KEY)
+
+
+def test_a_worker_that_finds_no_turn_for_an_error_ends_the_sweep(monkeypatch):
+    """Nobody waits for segments that no worker will bring."""
+    monkeypatch.setattr(Schedule, "_next", lambda self, device: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        jbn.sweep(task(), draw(4), epochs=2, key=KEY)
 
 
 def test_rank_puts_the_unusable_last_and_breaks_ties():

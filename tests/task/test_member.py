@@ -36,7 +36,7 @@ def forward(p, x, statistics=None):
         z = a @ p[layer, "kernel"]
         mean, var = (z.mean(0), z.var(0)) if statistics is None else statistics[layer]
         xhat = (z - mean) / np.sqrt(var + BN_EPSILON)
-        y = p[layer, "scale"] * xhat + p[layer, "bias"]
+        y = p.get((layer, "scale"), 1) * xhat + p.get((layer, "bias"), 0)
         tape.append((layer, a, xhat, var, y, mean))
         a = np.maximum(y, 0)
     return a @ p["output", "kernel"] + p["output", "bias"], a, tape
@@ -59,7 +59,7 @@ def gradients(p, x, labels):
     for layer, below, xhat, var, y, _ in reversed(tape):
         d = d * (y > 0)
         g[layer, "scale"], g[layer, "bias"] = (d * xhat).sum(0), d.sum(0)
-        d = d * p[layer, "scale"]
+        d = d * p.get((layer, "scale"), 1)
         d = (d - d.mean(0) - xhat * (d * xhat).mean(0)) / np.sqrt(var + BN_EPSILON)
         g[layer, "kernel"] = below.T @ d
         d = d @ p[layer, "kernel"].T
@@ -92,20 +92,22 @@ def textbook(start, x, labels, orders):
     return losses, p, running
 
 
-@pytest.mark.parametrize("through", ["train_function", "sweep"])
+@pytest.mark.parametrize("through", ["train_function", "sweep", "sweep without scale and bias"])
 def test_training_is_that_of_the_textbook(through):
     with jax.enable_x64(True):
         source, key = data(), jax.random.key(5)
         task = jbn.Task(model=jbn.mlp(), data=source)
         x = (source.train.x - source.train.x.mean(0)) / source.train.x.std(0)
-        hyper, row = {**CONFIG, "outputs": 3}, jax.ShapeDtypeStruct((1, 4), x.dtype)
+        parts = dict.fromkeys(("batch_norm_scale", "batch_norm_bias"), "without" not in through)
+        hyper, row = {**CONFIG, **parts, "outputs": 3}, jax.ShapeDtypeStruct((1, 4), x.dtype)
         start, _ = jax.jit(lambda key: task.model.init(key, hyper, row))(streams(key).initial)
         orders = [np.asarray(order(streams(key).order, epoch, 40)) for epoch in range(EPOCHS)]
         losses, params, running = textbook(flat(start), x, source.train.y, orders)
-        if through == "sweep":
+        if through != "train_function":
             # A second member, narrower so that both are padded, learns nothing and cannot win.
             configs = {name: [value, value] for name, value in CONFIG.items()}
             configs |= {"hidden_units": [7, 5], "learning_rate": [CONFIG["learning_rate"], 0.0]}
+            configs |= {name: [value, value] for name, value in parts.items()}
             result = jbn.sweep(task, configs, epochs=EPOCHS, key=key)
             assert result.best().config_id == 0
             train_loss, validation_loss = (
@@ -117,6 +119,7 @@ def test_training_is_that_of_the_textbook(through):
             metrics, got, stats = jbn.train_function(task, epochs=EPOCHS)(CONFIG, key)
             train_loss, validation_loss = metrics.train_loss, metrics.validation_loss
     np.testing.assert_allclose(train_loss, np.reshape(losses, (EPOCHS, 2)).mean(1), rtol=1e-9)
+    assert set(flat(got)) == set(params)
     for name, value in flat(got).items():
         np.testing.assert_allclose(value, params[name], rtol=1e-7, atol=1e-9)
     for layer, (mean, var, count) in running.items():
@@ -133,11 +136,7 @@ def flat(params):
     """(layer, name) -> array."""
     entries = {}
     for layer, own in params.items():
-        norm = own.get("batch_norm")
+        norm = own["batch_norm"]._asdict() if "batch_norm" in own else {}
         entries |= {(layer, name): np.asarray(a) for name, a in own.items() if name != "batch_norm"}
-        entries |= (
-            {}
-            if norm is None
-            else {(layer, "scale"): np.asarray(norm.scale), (layer, "bias"): np.asarray(norm.bias)}
-        )
+        entries |= {(layer, name): np.asarray(a) for name, a in norm.items() if a is not None}
     return entries

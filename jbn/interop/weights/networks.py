@@ -220,9 +220,7 @@ class _Filling:
             settings = dataclasses.replace(settings, epsilon=self._epsilon)
             done.append(f"variance for epsilon {self._epsilon:g}")
         self._stats[target.stats] = {"mean": mean, "var": var, "count": count}
-        own = self._affine_part(source, target, params, mean)
-        if own:
-            self._params[target.path] = own
+        self._params[target.path] = self._affine_part(source, target, params, mean)
         self._settings[target.name] = settings
         return ", ".join(done)
 
@@ -246,7 +244,7 @@ class _Filling:
 def _filled(tree: Any, path: Path, values: Mapping[Path, dict[str, np.ndarray]]) -> Any:
     """The same structure with other arrays; every array must have one."""
     if path in values and isinstance(tree, BatchNormParams | BatchNormStats):
-        return type(tree)(*(jnp.asarray(values[path][name]) for name in tree._fields))
+        return tree._replace(**{name: jnp.asarray(value) for name, value in values[path].items()})
     if not isinstance(tree, Mapping):
         raise InputError(
             f"{'/'.join(map(str, path)) or 'the network'} has no counterpart among the weights; "

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike
 
 from jbn.nn.batch_norm import BatchNormParams, BatchNormStats, Moments, update
-from jbn.nn.batch_norm.parts import assert_fits, inverse_deviation
+from jbn.nn.batch_norm.parts import assert_fits, composed, inverse_deviation
 from jbn.nn.batch_norm.verbs import enter
 from jbn.nn.moments import AxisName
 
@@ -125,6 +125,4 @@ def _blended(
     inverse = share * run + (1 - share) * own
     r = jnp.where(own > 0, inverse / jnp.where(own > 0, own, 1), 0)
     d = share * ((batch.mean - moved.mean) + batch.rest) * inverse
-    if params is None:
-        return BatchNormParams(r, d)
-    return BatchNormParams(params.scale * r, params.scale * d + params.bias)
+    return composed(params, r, d)

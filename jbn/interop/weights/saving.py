@@ -66,7 +66,8 @@ class _Saving:
         self._values: dict[str, np.ndarray] = {}
         for part in (params, stats):
             if part is not None:
-                self._values |= {name: np.asarray(value) for name, value in part._asdict().items()}
+                given = {name: value for name, value in part._asdict().items() if value is not None}
+                self._values |= {name: np.asarray(value) for name, value in given.items()}
         self._check_constants()
         self._counter = None if stats is None else counter(settings, float(self._values["count"]), steps)
 

@@ -7,7 +7,7 @@ three choices stay independent, with `b = moments(x)`:
 - which statistics normalise: the batch's in `normalize(params, x, b.mean, b.variance(), rest=b.rest)`, the running
   ones in `infer(params, stats, x)`;
 - whether the running ones move: `update(stats, b)`, or keep `stats`, or start them with an infinite count;
-- whether the affine part is used: `params`, or None in its place.
+- whether the affine part is used: `params`, or None in place of it, of its `scale` or of its `bias`.
 
 `train_ghost` and `train_renormalized` are other compositions of the parts; `collect` with `population`, `average` or
 `replay` estimates statistics for test time from a whole training set; `fold` and `fold_into_next` leave batch norm

@@ -8,13 +8,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import ArrayLike, PyTree
+from jaxtyping import Array, ArrayLike, PyTree
 
 from jbn.nn.batch_norm.parts import BatchNormStats, update
 from jbn.nn.moments import Moments
 
 
-def collect(train: Callable[[PyTree, Any], PyTree], stats: PyTree, batches: Iterable[Any]) -> PyTree:
+def collect(train: Callable[[PyTree, Any], PyTree], stats: PyTree, batches: Iterable[Any] | Array) -> PyTree:
     """Moments of every batch-norm layer of a network for every batch, in training mode.
 
     Args:
@@ -22,7 +22,8 @@ def collect(train: Callable[[PyTree, Any], PyTree], stats: PyTree, batches: Iter
             only the statistics are wanted. It is called with the `Moments` of nothing in place of every
             layer's running statistics, with which `batch_norm.train` merges those of the batch.
         stats: the network's running statistics, only for their structure.
-        batches: any number of batches, at least one.
+        batches: any number of batches, at least one; of a JAX array `[batches, ...]` they go through one compiled
+            loop, also within `jit` and `vmap`.
 
     Returns:
         The structure of `stats` with `Moments` in place of running statistics, one entry a batch on a leading
@@ -43,6 +44,8 @@ def collect(train: Callable[[PyTree, Any], PyTree], stats: PyTree, batches: Iter
     (4.0, 5.0)
     """
     nothing = _map(lambda running: Moments.empty(running.mean.shape, dtype=running.mean.dtype), stats)
+    if isinstance(batches, jax.Array) and len(batches):
+        return jax.lax.map(lambda batch: train(nothing, batch), batches)
     moments = [train(nothing, batch) for batch in batches]
     if not moments:
         raise ValueError("statistics need at least one batch, but got none")

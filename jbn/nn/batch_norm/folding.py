@@ -8,7 +8,7 @@ from jaxtyping import Array, ArrayLike, Float
 
 from jbn.nn import channels
 from jbn.nn.assertions import assert_shape
-from jbn.nn.batch_norm.parts import BatchNormParams, BatchNormStats, assert_fits, inverse_deviation
+from jbn.nn.batch_norm.parts import NO_PARAMS, BatchNormParams, BatchNormStats, assert_fits, inverse_deviation
 
 
 def fold(
@@ -25,7 +25,7 @@ def fold(
     (Jacob et al. 2017, section 3.2). Exact for dense and convolutional layers of any padding.
 
     Args:
-        params: `scale` and `bias`, `[channels]`; None where there are none.
+        params: `scale` and `bias`, `[channels]`; None in place of one or both that there are not.
         stats: the running statistics.
         kernel: of the layer before, its output channels last.
         bias: of the layer before, or None.
@@ -70,7 +70,7 @@ def fold_into_next(
     output, not for its input, so no single bias is right at the borders.
 
     Args:
-        params: `scale` and `bias`, `[inputs]`; None where there are none.
+        params: `scale` and `bias`, `[inputs]`; None in place of one or both that there are not.
         stats: the running statistics, `[inputs]`.
         kernel: of the layer after, `[*window, inputs, outputs]`.
         bias: of the layer after, or None.
@@ -116,5 +116,7 @@ def _typed(kernel: Array, *results: Array) -> tuple[Array, Array]:
 
 
 def _affine(params: BatchNormParams | None, stats: BatchNormStats, epsilon: ArrayLike) -> tuple[Array, Array]:
+    scale, bias = NO_PARAMS if params is None else params
     factor = inverse_deviation(stats.var, epsilon)
-    return (factor, jnp.zeros_like(factor)) if params is None else (factor * params.scale, params.bias)
+    shift = jnp.zeros_like(factor) if bias is None else bias
+    return factor if scale is None else factor * scale, shift

@@ -16,10 +16,16 @@ from jbn.nn.sums import multiply_add
 
 
 class BatchNormParams(NamedTuple):
-    """What the optimiser changes: `scale` (gamma in the paper) and `bias` (beta), `[*channels]` each."""
+    """What the optimiser changes: `scale` (gamma in the paper) and `bias` (beta), `[*channels]` each.
 
-    scale: Float[Array, "*channels"]
-    bias: Float[Array, "*channels"]
+    One that there is not is None: then it counts as 1 or 0, and is nothing that an optimiser could change.
+    """
+
+    scale: Float[Array, "*channels"] | None
+    bias: Float[Array, "*channels"] | None
+
+
+NO_PARAMS = BatchNormParams(None, None)
 
 
 class BatchNormStats(NamedTuple):
@@ -31,7 +37,12 @@ class BatchNormStats(NamedTuple):
 
 
 def init(
-    features: int | tuple[int, ...], count: ArrayLike = 0.0, *, dtype: jnp.dtype | type | None = None
+    features: int | tuple[int, ...],
+    count: ArrayLike = 0.0,
+    *,
+    scale: bool = True,
+    bias: bool = True,
+    dtype: jnp.dtype | type | None = None,
 ) -> tuple[BatchNormParams, BatchNormStats]:
     """Parameters and running statistics before the first step.
 
@@ -39,11 +50,13 @@ def init(
         features: number of channels, or their shape if there are several channel axes.
         count: weight of the initial statistics (mean 0, variance 1). 0 gives the bias-corrected running average,
             `1 / (1 - momentum)` the uncorrected one of most frameworks, infinity freezes the statistics.
+        scale: whether there is a scale.
+        bias: whether there is a bias.
         dtype: floating type of all of them, but of `count`, which is never 16 bits wide; JAX's default float if
             not given.
 
     Returns:
-        `scale` 1 and `bias` 0; `mean` 0, `var` 1 and `count`.
+        `scale` 1 and `bias` 0, None for one that there is not; `mean` 0, `var` 1 and `count`.
 
     Raises:
         ValueError: no feature, or a negative count.
@@ -58,7 +71,8 @@ def init(
     check_number("count", count, 0.0, math.inf)
     ones, zeros = jnp.ones(shape, dtype), jnp.zeros(shape, dtype)
     count = jnp.asarray(count, jnp.promote_types(ones.dtype, jnp.float32))
-    return BatchNormParams(ones, zeros), BatchNormStats(zeros, ones, count)
+    params = BatchNormParams(ones if scale else None, zeros if bias else None)
+    return params, BatchNormStats(zeros, ones, count)
 
 
 def moments(
@@ -151,7 +165,7 @@ def normalize(
     """`y = scale * (x - mean - rest) / sqrt(var + epsilon) + bias`, with any statistics.
 
     Args:
-        params: `scale` and `bias`, `[*channels]`; None leaves the values normalised and no more.
+        params: `scale` and `bias`, `[*channels]`; None in place of one or both leaves it out.
         x: `[..., channels]`, any floating type.
         mean: `[*channels]`.
         var: `[*channels]`.
@@ -173,11 +187,12 @@ def normalize(
     [[2.0]]
     """
     where = channels.find(x, channel_axis)
-    assert_shapes(x, where, mean=mean, var=var, **({} if params is None else params._asdict()))
+    scale, bias = NO_PARAMS if params is None else params
+    assert_shapes(x, where, mean=mean, var=var, **_given(params))
     factor = inverse_deviation(var, epsilon)
-    if params is not None:
-        factor = factor * params.scale
-    shift = -(rest * factor) if params is None else params.bias - rest * factor
+    if scale is not None:
+        factor = factor * scale
+    shift = -(rest * factor) if bias is None else bias - rest * factor
     wide = widen(x)
     centre, factor, shift = (value.astype(wide.dtype) for value in (mean, factor, shift))
     return multiply_add(where.reduced, wide, centre, factor, shift).astype(x.dtype)
@@ -200,7 +215,23 @@ def assert_fits(
 ) -> None:
     """Parameters and statistics have one entry a channel."""
     spread = {"m2": stats.m2} if isinstance(stats, Moments) else {"var": stats.var}
-    assert_shapes(x, where, mean=stats.mean, **spread, **({} if params is None else params._asdict()))
+    assert_shapes(x, where, mean=stats.mean, **spread, **_given(params))
+
+
+def _given(params: BatchNormParams | None) -> dict[str, Any]:
+    """Those that there are, by name."""
+    parts = (NO_PARAMS if params is None else params)._asdict()
+    return {name: value for name, value in parts.items() if value is not None}
+
+
+def composed(
+    params: BatchNormParams | None, factor: Float[Array, "*channels"], shift: Float[Array, "*channels"]
+) -> BatchNormParams:
+    """The parameters of `scale * (factor * xhat + shift) + bias`."""
+    scale, bias = NO_PARAMS if params is None else params
+    if scale is not None:
+        factor, shift = scale * factor, scale * shift
+    return BatchNormParams(factor, shift if bias is None else shift + bias)
 
 
 def assert_shapes(x: Array, where: channels.Channels, **values: Any) -> None:

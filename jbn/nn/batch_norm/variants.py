@@ -13,6 +13,7 @@ from jbn.nn.batch_norm.parts import (
     BatchNormStats,
     assert_fits,
     check_number,
+    composed,
     inverse_deviation,
     update,
 )
@@ -44,7 +45,7 @@ def train_ghost(
     running statistics. A group in which nothing counts comes out as 0 and moves nothing.
 
     Args:
-        params: `scale` and `bias`, `[*channels]`; None to leave them out.
+        params: `scale` and `bias`, `[*channels]`; None in place of one or both leaves it out.
         stats: the running statistics.
         x: `[batch, ...]`; the first axis is cut, so it cannot be a channel axis.
         group_size: samples in a group, static, at least 1.
@@ -120,7 +121,7 @@ def train_renormalized(
     everywhere.
 
     Args:
-        params: `scale` and `bias`, `[*channels]`; None to leave them out.
+        params: `scale` and `bias`, `[*channels]`; None in place of one or both leaves it out.
         stats: the running statistics. With a count of 0 there is nothing to correct towards: r = 1, d = 0.
         x: the batch, `[..., channels]`.
         r_max: limit of r, at least 1.
@@ -168,8 +169,4 @@ def _corrected(
     r = jnp.clip(jnp.sqrt(batch.variance() + epsilon) * inverse, 1 / jnp.asarray(r_max), r_max)
     d = jnp.clip(((batch.mean - stats.mean) + batch.rest) * inverse, -jnp.asarray(d_max), d_max)
     r, d = jax.lax.stop_gradient((jnp.where(known, r, 1), jnp.where(known, d, 0)))
-    return (
-        BatchNormParams(r, d)
-        if params is None
-        else BatchNormParams(params.scale * r, params.scale * d + params.bias)
-    )
+    return composed(params, r, d)

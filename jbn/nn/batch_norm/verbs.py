@@ -47,7 +47,7 @@ def train(
     A batch in which nothing counts comes out as 0 and moves nothing.
 
     Args:
-        params: `scale` and `bias`, `[*channels]`; None to leave them out.
+        params: `scale` and `bias`, `[*channels]`; None in place of one or both leaves it out.
         stats: the running statistics; or the `Moments` of what came before (`Moments.empty` at the start), with
             which those of the batch are merged: after a pass over a training set, its population statistics.
         x: the batch, `[..., channels]`, any floating type.
@@ -98,7 +98,7 @@ def infer(
     does among others.
 
     Args:
-        params: `scale` and `bias`, `[*channels]`; None to leave them out.
+        params: `scale` and `bias`, `[*channels]`; None in place of one or both leaves it out.
         stats: the running statistics.
         x: `[..., channels]`, any floating type; a single sample is as good as a batch.
         epsilon: as in training.

@@ -371,6 +371,20 @@ def test_what_the_network_here_lacks_is_an_error():
         load(bias=False)
     with pytest.raises(InputError, match="'an' has a scale, but its counterpart 'BatchNorm_0' has none"):
         load(scale=False)
+    layers = {"a": dense(4, 4, 1), "an": norm(4), "b": dense(4, 4, 2), "bn": norm(4), "c": dense(4, 4, 3)}
+    model, made = mlp(batch_norm_scale=False)
+    network = weights.load_network("pytorch", net(**layers), *made)
+    assert network.params["layer_2"]["batch_norm"].scale is None
+    full = weights.load_network("pytorch", net(**layers), *mlp()[1])
+    x, hyper = jnp.asarray(np.random.default_rng(5).normal(size=(7, 4)), "f"), {"outputs": 4, **full.hyper}
+    outputs = [model.infer(own.params, own.stats, x, hyper=hyper) for own in (network, full)]
+    np.testing.assert_array_equal(*outputs)
+    layers["an"] = norm(4) | {"weight": np.full(4, 2.0, "f")}
+    with pytest.raises(
+        InputError, match="'an' has a scale, but its counterpart 'layer_1/batch_norm' has none"
+    ):
+        weights.load_network("pytorch", net(**layers), *made)
+    weights.load_network("pytorch", net(**layers), *mlp(batch_norm_bias=False)[1])
     with pytest.raises(InputError, match="network's 'place' is no dense, convolutional or batch norm layer"):
         weights.load_network("pytorch", net(a=dense(4, 4)), {"place": {"embedding": jnp.ones((2, 2))}}, {})
 

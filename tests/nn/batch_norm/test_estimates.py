@@ -130,6 +130,31 @@ def test_batches_may_come_from_a_generator_and_differ_in_shape():
     )
 
 
+def test_an_array_of_batches_goes_through_one_loop_for_every_member():
+    rng, traced = np.random.default_rng(3), []
+    batches = jnp.asarray(rng.normal(2.0, 3.0, (7, 8, 5)), jnp.float32)
+    kernels = jnp.asarray(rng.normal(size=(3, 5, 4)), jnp.float32)
+    _, stats = batch_norm.init(4)
+
+    @jax.jit
+    @jax.vmap
+    def found(kernel):
+        def train(stats, x):
+            traced.append(x.shape)
+            return batch_norm.train(None, stats, x @ kernel)[1]
+
+        return batch_norm.population(batch_norm.collect(train, stats, batches))
+
+    own = found(kernels)
+    assert set(traced) == {(8, 5)}
+    assert len(traced) < len(batches)
+    for member, kernel in enumerate(np.asarray(kernels, np.float64)):
+        z = np.asarray(batches, np.float64).reshape(-1, 5) @ kernel
+        assert_allclose(own.mean[member], z.mean(0), rtol=1e-4, atol=1e-5)
+        assert_allclose(own.var[member], z.var(0), rtol=1e-5)
+        assert own.count[member] == 7
+
+
 @pytest.mark.parametrize("ddof", [0, 1])
 def test_population_is_the_mean_and_variance_of_all_values(ddof):
     def expected(inputs):
@@ -333,9 +358,10 @@ def test_the_perceptron_can_be_collected_from():
 # misuse
 
 
-def test_there_must_be_a_batch():
+@pytest.mark.parametrize("batches", [[], jnp.zeros((0, 8, 5))], ids=["list", "array"])
+def test_there_must_be_a_batch(batches):
     with pytest.raises(ValueError, match="statistics need at least one batch, but got none"):
-        batch_norm.collect(train, fresh(), [])
+        batch_norm.collect(train, fresh(), batches)
 
 
 @pytest.mark.parametrize("last", [0, -1])
