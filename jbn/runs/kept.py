@@ -65,7 +65,7 @@ def evaluated(
     result: Result, x: Num[Array | np.ndarray, "rows *features"], y: Num[Array | np.ndarray, "rows *numbers"]
 ) -> dict[str, Float[np.ndarray, "configurations seeds"]]:
     """The loss and every metric of every member; see `Result.evaluate`."""
-    found = {name: np.full(len(_kept(result)), np.nan) for name in result.history.validation}
+    found = {name: np.full(len(_kept(result)), np.nan) for name in result.task.problem.measured}
     of_fold: dict[int, Rows] = {}
     for (fold, _), models in _alike(result).items():
         if fold not in of_fold:

@@ -144,7 +144,7 @@ class Result:
 
         Args:
             name: as in the table and in `curves()`: "train_loss", "validation_loss", another metric of the task such
-                as "validation_accuracy", or "steps", taken by the end of the segment.
+                as "validation_accuracy" (with `test_curves` also "test_loss", ...), or "steps", taken until then.
 
         Raises:
             InputError: no curve of that name.

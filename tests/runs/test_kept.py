@@ -30,7 +30,8 @@ def data():
 @pytest.fixture(scope="module")
 def result(data):
     model = jbn.mlp(layers=1)
-    task = jbn.Task(model=model, data=data, optimizer=("sgd", "adam"), metrics=("r2", "mean_absolute_error"))
+    how = {"optimizer": ("sgd", "adam"), "metrics": ("r2", "mean_absolute_error"), "test_curves": True}
+    task = jbn.Task(model=model, data=data, **how)
     configs = {name: np.array(own, object if name == "optimizer" else None) for name, own in CONFIGS.items()}
     key = jax.random.key(0)
     return jbn.sweep(task, configs, epochs=2, key=key, seeds=SEEDS, folds=FOLDS, keep_models=True)
@@ -57,6 +58,12 @@ def test_all_at_once_measure_what_each_does_alone(result, data, monkeypatch):
     assert not np.array_equal(first.unit.mean, other.unit.mean)
     # 8 units by two optimisers and two batch sizes together, 12 units alone: for each fold
     assert len(calls) == 2 * FOLDS
+
+
+def test_on_the_test_part_they_measure_what_the_sweep_did(result, data):
+    found = result.evaluate(data.test.x, data.test.y)
+    for name, values in found.items():
+        assert_allclose(values, result.last(f"test_{name}"), rtol=1e-4, atol=1e-5)
 
 
 def test_a_configuration_s_models_are_stacked_in_the_order_of_their_seeds(result):
