@@ -35,13 +35,8 @@ class Setting:
     """A model with one batch size: accuracies of several networks on the test part under different statistics."""
 
     def __init__(self, task, model, batch_size):
-        own = {**model.config, "outputs": task.data.classes}
-        hyper = {
-            name: own[name]
-            for name in ("layers", "hidden_units", "activation", "batch_norm", "bias", "outputs")
-        }
-        self._train = functools.partial(task.model.train, key=jax.random.key(0), hyper=hyper)
-        self._infer = functools.partial(task.model.infer, hyper=hyper)
+        self._train = functools.partial(task.model.train, key=jax.random.key(0), hyper=model.hyper)
+        self._infer = functools.partial(task.model.infer, hyper=model.hyper)
         train, test = (model.rows(part.x, part.y) for part in (task.data.train, task.data.test))
         self.steps = len(train.y) // batch_size
         order = np.random.default_rng(0).permutation(len(train.y))[: self.steps * batch_size]

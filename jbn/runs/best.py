@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Num, PyTree
 
 from jbn.nn.normalizer import Normalizer
-from jbn.task.member import Problem, Rows, evaluate, in_data_unit, infer
+from jbn.task.member import Problem, Rows, evaluate, for_model, in_data_unit, infer
 from jbn.task.metrics import predicted
 
 Constants = tuple[tuple[str, Any], ...]  # hyper-parameters that a program is compiled for
@@ -109,6 +109,11 @@ class Best:
     def accuracy(self, x: Num[Array | np.ndarray, "rows *features"], y: Int[np.ndarray, " rows"]) -> float:
         """Share of the rows whose class is right."""
         return float(np.mean(np.asarray(self.predict(x)) == y))
+
+    @property
+    def hyper(self) -> dict[str, Any]:
+        """What the functions of its model take as `hyper`, e.g. `jbn.mlp().train(params, stats, x, hyper=...)`."""
+        return for_model(self.problem, self.config)
 
     @property
     def constants_and_numbers(self) -> tuple[Constants, dict[str, float]]:

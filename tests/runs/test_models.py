@@ -27,6 +27,11 @@ def test_every_member_is_there_as_a_model_of_its_own():
     best = result.best()
     own = result.models[2 * best.config_id + best.seed]
     np.testing.assert_array_equal(best.params["layer_1"]["kernel"], own.params["layer_1"]["kernel"])
+    x = best.normalizer.apply(validation.x)
+    state = jax.tree.map(jax.numpy.asarray, (best.params, best.stats))
+    outputs = MODEL.infer(*state, x, hyper=best.hyper)  # its functions, by hand
+    np.testing.assert_allclose(outputs, best.outputs(validation.x), rtol=1e-5, atol=1e-6)
+    assert "learning_rate" not in best.hyper
 
 
 def test_nobody_asked_nobody_gets_them():
