@@ -206,7 +206,7 @@ def _as_typed(name: str, value: object) -> list[str]:
 @app.command()
 def export(
     folder: Annotated[Path, typer.Argument(help="Folder of a run.")],
-    path: Annotated[Path, typer.Argument(help="File or folder to write.")],
+    path: Annotated[Path, typer.Argument(help="File or folder to write; - prints csv and jsonl.")],
     to: Annotated[
         str, typer.Option(help="Format: csv, parquet, jsonl, optuna, tensorboard or netcdf.")
     ] = "csv",
@@ -228,11 +228,9 @@ def export(
 
     A path that exists is refused; only a CSV file is replaced.
     """
-    from jbn.runs.export import export_run
+    from jbn.cli.export import run
 
-    for left_out in export_run(folder, path, to=to, intact=intact):
-        Console(stderr=True, soft_wrap=True).print(f"left out: {left_out}", markup=False, highlight=False)
-    Console(soft_wrap=True).print(f"wrote {path}", markup=False, highlight=False)
+    run(folder, path, to=to, intact=intact)
 
 
 @app.command()

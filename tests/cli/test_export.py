@@ -46,6 +46,15 @@ def test_every_format_is_written(place, monkeypatch, capsys, to):
     assert os.path.exists(PATHS[to])
 
 
+@pytest.mark.parametrize("to", ["csv", "jsonl"])
+def test_text_is_printed_as_it_would_be_written(place, monkeypatch, capsys, to):
+    assert jbn(monkeypatch, "export", "run", "--to", to, PATHS[to]) == 0
+    capsys.readouterr()
+    assert jbn(monkeypatch, "export", "run", "--to", to, "-") == 0
+    assert capsys.readouterr().out == (place / PATHS[to]).read_text(encoding="utf-8")
+    assert not (place / "-").exists()
+
+
 def test_the_help_names_every_format(monkeypatch, capsys):
     assert jbn(monkeypatch, "export", "--help") == 0
     shown = capsys.readouterr().out
@@ -61,6 +70,10 @@ def test_the_help_names_every_format(monkeypatch, capsys):
         (("nowhere", "--to", "jsonl", "run.jsonl"), "there is no sweep in 'nowhere'"),
         (("run", "--to", "netcdf", "run"), "'run' exists already: pick another path, or remove it first"),
         (("run", "--to", "jsonl", "no/where.jsonl"), "cannot write 'no/where.jsonl': No such file"),
+        (
+            ("run", "--to", "optuna", "-"),
+            "the standard output takes csv or jsonl, but the format is optuna: name a file",
+        ),
     ],
 )
 def test_what_cannot_be_is_one_line(place, monkeypatch, capsys, arguments, message):
