@@ -63,8 +63,8 @@ def test_the_public_names_are_there():
         "InputError",
     ):
         assert hasattr(jbn, name)
-    public = [name for name in vars(jbn) if not name.startswith("_")]
-    assert len(public) < 40
+    # in a process of its own: a module that somebody has imported is a name, too
+    assert int(run("import jbn; print(sum(not name.startswith('_') for name in vars(jbn)))")) < 40
 
 
 def blocks(language):
