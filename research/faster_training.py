@@ -18,6 +18,7 @@ import jax
 import numpy as np
 from arms import configs_of, crossed, rows_of, soonness, times_fewer, tuned
 from common import COLOURS, MARKERS, Finding, bootstrap, main, until
+from pictures import ticks
 
 import jbn
 
@@ -134,6 +135,8 @@ def draw(figure, finding):
         axis.axhline(finding.more["limit"], color="black", lw=0.8, ls=":")
         axis.set(title=name, yscale="log", xlabel="hidden layers")
         axis.set_xticks(range(len(depths)), depths)
+    low, high = axes[0].get_ylim()
+    ticks(axes[0].yaxis, [place for place in (10, 20, 40, 80, 160, 320) if low < place < high])
     axes[0].set_ylabel(f"median steps to {TARGET:.0%}")
     handles = axes[0].get_legend_handles_labels()
     figure.legend(*handles, title="batch norm, times its best rate", loc="outside upper center", ncols=2)
