@@ -136,7 +136,7 @@ def main():
     result = {"price": price("digits", jbn.data.digits(), members=16, measured=4), **kept}
     if options.data_dir:
         mnist = jbn.data.load("mnist", data_dir=options.data_dir)
-        result["price_mnist"] = price("mnist", mnist, members=8, measured=1)
+        result["price_mnist"] = price("mnist", mnist, members=8, measured=3)
         if not options.without_gain:
             result["gain"] = gain(options.data_dir)
     write("policies", result)
