@@ -81,11 +81,16 @@ class Chunk:
     populations: tuple[Population, ...] | None = None
     programs: Programs | None = None
     losses: tuple[np.ndarray, ...] = ()
+    _compiled: Programs | None = None
 
     @property
     def compiled(self) -> bool:
         """Whether nothing is left to compile before the next segment."""
-        return self.programs is not None and all(program.compiled for program in self.programs.all)
+        if self.programs is None:
+            return False
+        if self._compiled is not self.programs and all(program.compiled for program in self.programs.all):
+            self._compiled = self.programs  # asked for whenever a worker looks for its next turn
+        return self._compiled is self.programs
 
 
 class Place(NamedTuple):

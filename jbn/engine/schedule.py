@@ -165,16 +165,20 @@ class Schedule:
 
     def _next(self, device: int) -> Turn | None:
         """The turn furthest behind that may go; only one chunk is compiled at a time."""
-        last = min(map(self._place, self._turns), default=0)
-        waiting = sorted((turn for turn in self._turns if turn.ready), key=self._place)
-        return next((turn for turn in waiting if self._may(turn, device, last)), None)
+        places = [self._place(turn) for turn in self._turns]
+        last, best = min(places, default=0), len(places)
+        for index, turn in enumerate(self._turns):
+            behind = best == len(places) or places[index] < places[best]
+            if turn.ready and behind and self._may(turn, device, places[index] - last):
+                best = index
+        return self._turns[best] if best < len(places) else None
 
     def _place(self, turn: Turn) -> int:
         """How far a turn is, in blocks."""
         return turn.segment * (self._blocks or 1) + turn.block
 
-    def _may(self, turn: Turn, device: int, last: int) -> bool:
-        near = _near(self._place(turn) - last, turn.seconds, alone=self._blocks is None)
+    def _may(self, turn: Turn, device: int, ahead: int) -> bool:
+        near = _near(ahead, turn.seconds, alone=self._blocks is None)
         near = near and _near(turn.segment - self._read, turn.seconds)
         free = turn.chunk.compiled or not self._compiling
         return turn.chunk.device == device and turn.segment < self.until and near and free
