@@ -12,7 +12,7 @@ point. Not held: in no network. Else it depends on those in which it is.
 import jax
 import numpy as np
 from arms import crossed, points, rows_of, tested, tuned
-from common import COLOURS, MARKERS, Finding, digits_or_mnist, main, mean, paired, until
+from common import COLOURS, MARKERS, Finding, digits_or_mnist, main, mean, paired, until, verdict_of
 
 import jbn
 
@@ -63,7 +63,7 @@ def judge(table, more):
     """Where batch norm before the activation loses less than half a point."""
     good = [row["before_less_after_points"].low > -MARGIN for row in table]
     named = [f"{row['activation']} with {row['layers']} layers" for row in table]
-    verdict = "held" if all(good) else "depends" if any(good) else "not held"
+    verdict = verdict_of(good)
     where = [name for name, own in zip(named, good, strict=True) if own]
     said = ", ".join(
         f"{name} {row['before_less_after_points'].mean:+.2f} ({row['before_less_after_points'].low:+.2f} to "

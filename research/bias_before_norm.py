@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from arms import factor, points
-from common import COLOURS, Finding, digits_or_mnist, main, mean, paired
+from common import COLOURS, Finding, digits_or_mnist, main, mean, paired, verdict_of
 
 import jbn
 
@@ -174,7 +174,7 @@ def judge(table, more):
             f"accuracy {points.mean:+.2f} points ({points.low:.2f} to {points.high:.2f}), "
             f"largest bias after training {row['largest_bias'].mean:.1e}"
         )
-    verdict = "held" if all(good.values()) else "depends" if any(good.values()) else "not held"
+    verdict = verdict_of(good.values())
     true = ", ".join(name for name, own in good.items() if own)
     condition = f"True for {true} alone. " if verdict == "depends" else ""
     return Finding(table, verdict, condition + "; ".join(said), more)

@@ -16,19 +16,12 @@ from typing import NamedTuple
 import jax
 import numpy as np
 from arms import factor, points
-from common import COLOURS, Finding, main, mean, paired
-from searches import best_so_far, final
+from common import COLOURS, Finding, main, mean, paired, verdict_of
+from searches import AXES, best_so_far, final
 
 import jbn
 
-SPACE = jbn.Space(
-    learning_rate=jbn.log_uniform(1e-4, 1.0),
-    beta1=jbn.reverse_log_uniform(0.9, 0.999),
-    beta2=jbn.reverse_log_uniform(0.99, 0.9999),
-    epsilon=jbn.log_uniform(1e-10, 1e-6),
-    decay_rate=jbn.log_uniform(1e-3, 1.0),
-    hidden_units=jbn.integers(16, 48),
-)
+SPACE = jbn.Space(**AXES)
 WAYS = ((48, 2), (48, 3), (96, 3))  # points and rounds
 SEARCHES = 48
 MARGIN = 0.95
@@ -110,7 +103,7 @@ def judge(table, more):
     """At which budgets and numbers of rounds coarse to fine beats random search by the margin."""
     good = [row["over_random"].high < MARGIN for row in table]
     named = [f"{row['points']} points in {row['rounds']} rounds" for row in table]
-    verdict = "held" if all(good) else "depends" if any(good) else "not held"
+    verdict = verdict_of(good)
     true = "; ".join(name for name, own in zip(named, good, strict=True) if own)
     condition = f"True for {true}. " if verdict == "depends" else ""
     said = "; ".join(

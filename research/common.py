@@ -7,7 +7,7 @@ import math
 import os
 import platform
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -105,6 +105,12 @@ def percentiles(value: float, draws: Sequence[float] | np.ndarray, count: int) -
     """A number with the percentiles of what it was in resampled data."""
     low, high = np.nanpercentile(draws, [2.5, 97.5])
     return Interval(float(value), float(low), float(high), count)
+
+
+def verdict_of(good: Iterable[bool]) -> str:
+    """Held where all parts of a claim are so, not held where none is; else it depends on which."""
+    parts = list(good)
+    return "held" if all(parts) else "depends" if any(parts) else "not held"
 
 
 def digits_or_mnist(options: Options, **more: Any) -> jbn.data.Data:

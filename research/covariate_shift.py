@@ -25,7 +25,7 @@ import itertools
 import jax
 import numpy as np
 from arms import crossed, factor, points
-from common import COLOURS, Finding, main, mean, paired
+from common import COLOURS, Finding, main, mean, paired, verdict_of
 from networks import init
 from pictures import error_bars, ticks
 from shifts import COLOURINGS, after_change, apply, by_statistics, drift, gradient_change, soon
@@ -166,7 +166,7 @@ def judge(table, more):
         "speed": tested and cost.low > 0,
         "later layers": withstood.low > MARGIN,
     }
-    verdict = "held" if all(good.values()) else "depends" if any(good.values()) else "not held"
+    verdict = verdict_of(good.values())
     condition = (
         f"True for {', '.join(n for n, is_so in good.items() if is_so)}. " if any(good.values()) else ""
     )

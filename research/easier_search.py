@@ -17,7 +17,7 @@ import itertools
 import jax
 import numpy as np
 from arms import configs_of
-from common import COLOURS, Finding, Interval, bootstrap, main, mean, share
+from common import COLOURS, Finding, Interval, bootstrap, main, mean, share, verdict_of
 
 import jbn
 
@@ -155,7 +155,7 @@ def judge(table, more):
         for row in own
         for name, limit in limits.items()
     }
-    verdict = "held" if all(good.values()) else "depends" if any(good.values()) else "not held"
+    verdict = verdict_of(good.values())
     condition = f"True for {', '.join(n for n, own in good.items() if own)}. " if verdict == "depends" else ""
     said = "; ".join(
         f"{row['optimiser']}: " + ", ".join(f"{name.replace('_', ' ')} {row[name]}" for name in limits)

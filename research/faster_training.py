@@ -17,7 +17,7 @@ import itertools
 import jax
 import numpy as np
 from arms import configs_of, crossed, rows_of, soonness, times_fewer, tuned
-from common import COLOURS, MARKERS, Finding, bootstrap, main, until
+from common import COLOURS, MARKERS, Finding, bootstrap, main, until, verdict_of
 from pictures import ticks
 
 import jbn
@@ -87,7 +87,7 @@ def judge(table, more):
     """In which networks, and at which multiples of the rate, the factor is large enough."""
     own = [row for row in table if row["batch_norm"] == RIVALS[1]]
     good = {named(row): row["times_fewer_than_without"].low >= FEWER for row in own}
-    verdict = "held" if all(good.values()) else "depends" if any(good.values()) else "not held"
+    verdict = verdict_of(good.values())
     condition = f"True for {', '.join(n for n, own in good.items() if own)}. " if verdict == "depends" else ""
     said = ", ".join(f"{named(row)}: {row['times_fewer_than_without']}" for row in own)
     rest = [row for row in table if row["batch_norm"] == RIVALS[2]]
@@ -135,8 +135,7 @@ def draw(figure, finding):
         axis.axhline(finding.more["limit"], color="black", lw=0.8, ls=":")
         axis.set(title=name, yscale="log", xlabel="hidden layers")
         axis.set_xticks(range(len(depths)), depths)
-    low, high = axes[0].get_ylim()
-    ticks(axes[0].yaxis, [place for place in (10, 20, 40, 80, 160, 320) if low < place < high])
+    ticks(axes[0].yaxis, (10, 20, 40, 80, 160, 320))
     axes[0].set_ylabel(f"median steps to {TARGET:.0%}")
     handles = axes[0].get_legend_handles_labels()
     figure.legend(*handles, title="batch norm, times its best rate", loc="outside upper center", ncols=2)

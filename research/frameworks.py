@@ -28,7 +28,7 @@ from typing import NamedTuple
 
 import numpy as np
 from arms import factor
-from common import Finding, main, mean
+from common import Finding, main, mean, verdict_of
 from pictures import error_bars, ticks
 
 PROGRAMS = Path(__file__).with_name("programs")
@@ -194,7 +194,7 @@ def judge(table, more):
         good[f"lines of {name}"] = lines >= TWOFOLD
         good[f"time of {name}"] = times.low > TWOFOLD
         said.append(f"{name}: {lines:.2g} times the lines, {times} times the time ({which})")
-    verdict = "held" if all(good.values()) else "depends" if any(good.values()) else "not held"
+    verdict = verdict_of(good.values())
     condition = (
         f"True for {', '.join(name for name, own in good.items() if own)}. " if verdict == "depends" else ""
     )
@@ -220,11 +220,7 @@ def draw(figure, finding):
         )
     axis.axhline(1, color="black", lw=0.8)
     axis.set_xlim(0, None)
-    low, high = axis.get_ylim()
-    ticks(
-        axis.yaxis,
-        [place for place in (0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 5, 10) if low <= place <= high],
-    )
+    ticks(axis.yaxis, (0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 5, 10))
     figure.legend(*axis.get_legend_handles_labels(), loc="outside upper center", ncols=2)
 
 

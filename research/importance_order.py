@@ -12,7 +12,7 @@ in none. Else it depends on the steps in which it is.
 
 import jax
 import numpy as np
-from common import COLOURS, MARKERS, Finding, main, percentiles
+from common import COLOURS, MARKERS, Finding, main, percentiles, verdict_of
 
 import jbn
 
@@ -73,7 +73,7 @@ def judge(table, more):
     """Between which tiers the mean share falls by the factor."""
     named = [f"tier {step + 1} over {step + 2}" for step in range(len(TIERS) - 1)]
     good = [own.low > FACTOR for own in more["ratios_of_tiers"]]
-    verdict = "held" if all(good) else "depends" if any(good) else "not held"
+    verdict = verdict_of(good)
     true = ", ".join(name for name, own in zip(named, good, strict=True) if own)
     condition = f"True of {true} alone. " if verdict == "depends" else ""
     ratios = ", ".join(f"{name} {own}" for name, own in zip(named, more["ratios_of_tiers"], strict=True))

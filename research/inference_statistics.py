@@ -17,7 +17,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from arms import crossed, points
-from common import COLOURS, MARKERS, Finding, digits_or_mnist, main, paired
+from common import Finding, digits_or_mnist, main, paired, verdict_of
+from pictures import error_bars
 
 import jbn
 
@@ -176,7 +177,7 @@ def judge(table, more):
     sensible = [row for row in table if row["statistics"] in names]
     good = [inside(row) for row in sensible]
     said = [f"{name}: {since(name, table)}" for name in [*names, *(f"uncorrected, {m}" for m in MOMENTA)]]
-    verdict = "held" if all(good) else "depends" if any(good) else "not held"
+    verdict = verdict_of(good)
     worst = min(sensible, key=lambda row: row["less_population_pass_points"].mean)
     because = (
         f"{sum(good)} of {len(good)} cases of sensible estimates are within {MARGIN} points; the worst is "
@@ -235,10 +236,7 @@ def ticks(axis, places):
 
 def bars(axis, places, rows, number, label):
     """Means with intervals over places."""
-    own = [row["less_population_pass_points"] for row in rows]
-    errors = [[one.mean - one.low for one in own], [one.high - one.mean for one in own]]
-    style = {"color": COLOURS[number], "marker": MARKERS[number], "ms": 3, "capsize": 1.5, "lw": 1}
-    axis.errorbar(places, [one.mean for one in own], yerr=errors, label=label, **style)
+    error_bars(axis, places, [row["less_population_pass_points"] for row in rows], number, label=label)
 
 
 if __name__ == "__main__":

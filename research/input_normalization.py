@@ -25,7 +25,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from arms import soonness, times_fewer, tuned
-from common import COLOURS, MARKERS, Finding, main, until
+from common import COLOURS, MARKERS, Finding, main, until, verdict_of
 from networks import apply, init
 
 import jbn
@@ -186,7 +186,7 @@ def judge(table, more):
         for r in own
         if "batch norm" not in r["network"]
     }
-    verdict = "held" if all(good.values()) else "depends" if any(good.values()) else "not held"
+    verdict = verdict_of(good.values())
     condition = f"True for {'; '.join(n for n, right in good.items() if right)}. "
     said = "; ".join(f"{named(r)}: {factors(r)}" for r in own)
     variance = "; ".join(f"{named(r)}: {factors(r)}" for r in table if r["normalised_by"] == "mean, variance")

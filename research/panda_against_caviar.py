@@ -21,18 +21,13 @@ and the verdict "not held". Orders were averaged after that; the rule is the sam
 import jax
 import numpy as np
 from arms import factor
-from common import COLOURS, MARKERS, Finding, bootstrap, main, mean
-from searches import best_so_far
+from common import COLOURS, MARKERS, Finding, bootstrap, main, mean, verdict_of
+from pictures import ticks
+from searches import AXES, best_so_far
 
 import jbn
 
-SPACE = jbn.Space(
-    learning_rate=jbn.log_uniform(1e-4, 1.0),
-    beta1=jbn.reverse_log_uniform(0.9, 0.999),
-    beta2=jbn.reverse_log_uniform(0.99, 0.9999),
-    epsilon=jbn.log_uniform(1e-10, 1e-6),
-    decay_rate=jbn.log_uniform(1e-3, 1.0),
-)
+SPACE = jbn.Space(**{name: axis for name, axis in AXES.items() if name != "hidden_units"})
 EPOCHS, RUNS, PAIRS = 10, 256, 32
 ORDERS = 20
 PANDAS, LONGEST = 96, 100  # networks a pair, and epochs of each at most
@@ -128,7 +123,7 @@ def judge(table, more):
         kind: first[f"{kind}_over_caviar"].high < MARGIN and last[f"{kind}_over_caviar"].low > 1 / MARGIN
         for kind in (ONE, SUCCESSION)
     }
-    verdict = "held" if all(good.values()) else "depends" if any(good.values()) else "not held"
+    verdict = verdict_of(good.values())
     condition = f"True of {next(k for k, own in good.items() if own)} alone. " if verdict == "depends" else ""
     said = "; ".join(
         f"{kind} {first[f'{kind}_over_caviar']} at {first['runs']} and {last[f'{kind}_over_caviar']} at "
@@ -155,10 +150,8 @@ def draw(figure, finding):
     axis.set(xscale="log", yscale="log", xlabel=f"budget (runs of {EPOCHS} epochs)")
     axis.set_ylabel("test loss\n(nats, 95 % interval)")
     axis.set_xticks(budgets[::2], [str(budget) for budget in budgets[::2]])
-    low, high = axis.get_ylim()
-    ticks = [tick for tick in (0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 1.0) if low < tick < high]
-    axis.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
     axis.minorticks_off()
+    ticks(axis.yaxis, (0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 1.0))
     figure.legend(*axis.get_legend_handles_labels(), loc="outside upper center", ncols=2)
 
 

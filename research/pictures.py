@@ -17,6 +17,8 @@ def error_bars(
 
 
 def ticks(axis: Any, places: Sequence[float]) -> None:
-    """Marks these places of a logarithmic axis, and no others."""
+    """Marks those of these places that are in view on a logarithmic axis, and no others."""
+    low, high = sorted(axis.get_view_interval())
+    places = [place for place in places if low <= place <= high]
     axis.set_ticks(places, [f"{place:g}" for place in places])
     axis.set_ticks([], minor=True)

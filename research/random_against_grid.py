@@ -18,19 +18,11 @@ import math
 import jax
 import numpy as np
 from arms import factor, points
-from common import COLOURS, Finding, main, paired
-from searches import best_so_far, final
+from common import COLOURS, Finding, main, paired, verdict_of
+from searches import AXES, best_so_far, final
 
 import jbn
 
-AXES = {
-    "learning_rate": jbn.log_uniform(1e-4, 1.0),
-    "beta1": jbn.reverse_log_uniform(0.9, 0.999),
-    "hidden_units": jbn.integers(16, 48),
-    "decay_rate": jbn.log_uniform(1e-3, 1.0),
-    "beta2": jbn.reverse_log_uniform(0.99, 0.9999),
-    "epsilon": jbn.log_uniform(1e-10, 1e-6),
-}
 GRIDS = {
     2: {"learning_rate": 5, "epsilon": 5},
     3: {"learning_rate": 4, "beta1": 3, "epsilon": 2},
@@ -118,7 +110,7 @@ def judge(table, more):
     """In which spaces random search beats the grid by the margin, and whether one point in every cell does, too."""
     rows = {kind: [row for row in table if row["kind"] == kind] for kind in KINDS}
     good = {row["dimensions"]: row["over_grid"].high < MARGIN for row in rows["random"]}
-    verdict = "held" if all(good.values()) else "depends" if any(good.values()) else "not held"
+    verdict = verdict_of(good.values())
     true = ", ".join(str(dimensions) for dimensions, own in good.items() if own)
     condition = f"True in {true} dimensions. " if verdict == "depends" else ""
     said = "; ".join(

@@ -24,7 +24,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from arms import configs_of, points, tuned
-from common import COLOURS, Finding, main, mean, paired
+from common import COLOURS, Finding, main, mean, paired, verdict_of
 from networks import forward, infer, init, normalizing
 from networks import train as train_pass
 
@@ -192,7 +192,7 @@ def judge(table, gaps, more):
     """Which of the four differences are above 0."""
     decisive, other = differences(gaps)
     good = {name: own.low > 0 for name, own in decisive.items()}
-    verdict = "held" if all(good.values()) else "depends" if any(good.values()) else "not held"
+    verdict = verdict_of(good.values())
     condition = f"True: {'; '.join(n for n, own in good.items() if own)}. " if verdict == "depends" else ""
     said = "; ".join(f"{name} {own}" for name, own in decisive.items())
     rest = "; ".join(f"{name} {own}" for name, own in other.items())

@@ -15,7 +15,7 @@ none. Else it depends on those for which it is.
 import jax
 import numpy as np
 from arms import crossed
-from common import COLOURS, Finding, main, percentiles
+from common import COLOURS, Finding, main, percentiles, verdict_of
 from searches import final
 
 import jbn
@@ -135,7 +135,7 @@ def resampled(pool, rng):
 def judge(table, more):
     """For which hyper-parameters the right scale is better by more than the margin."""
     good = {row["axis"]: row["log_less_linear"].low > MARGIN for row in table}
-    verdict = "held" if all(good.values()) else "depends" if any(good.values()) else "not held"
+    verdict = verdict_of(good.values())
     true = ", ".join(name for name, own in good.items() if own)
     condition = f"True for {true} alone. " if verdict == "depends" else ""
     said = "; ".join(

@@ -12,7 +12,7 @@ none. Else it depends on those in which it is.
 import jax
 import numpy as np
 from arms import crossed, points, rows_of, tested, tuned
-from common import COLOURS, MARKERS, Finding, digits_or_mnist, main, mean, paired
+from common import COLOURS, MARKERS, Finding, digits_or_mnist, main, mean, paired, verdict_of
 
 import jbn
 
@@ -74,7 +74,7 @@ def judge(table, more):
     good = {
         f"{row['activation']}, {row['layers']} layers": row["lost_points"].low > MARGIN for row in without
     }
-    verdict = "held" if all(good.values()) else "depends" if any(good.values()) else "not held"
+    verdict = verdict_of(good.values())
     condition = f"True for {'; '.join(n for n, own in good.items() if own)}. " if verdict == "depends" else ""
     rates = [row["learning_rate"] for row in table if row["parameters"] == "both"]
     said = ", ".join(

@@ -5,6 +5,15 @@ from jaxtyping import Float
 
 import jbn
 
+AXES = {
+    "learning_rate": jbn.log_uniform(1e-4, 1.0),
+    "beta1": jbn.reverse_log_uniform(0.9, 0.999),
+    "beta2": jbn.reverse_log_uniform(0.99, 0.9999),
+    "epsilon": jbn.log_uniform(1e-10, 1e-6),
+    "decay_rate": jbn.log_uniform(1e-3, 1.0),
+    "hidden_units": jbn.integers(16, 48),
+}
+
 
 def final(result: jbn.Result, part: str, metric: str = "loss") -> np.ndarray:
     """A metric of a part after the last epoch, `[configurations, seeds]`.

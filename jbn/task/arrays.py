@@ -89,10 +89,8 @@ def arrays(data: Data, *, standardized: bool, normalize: bool = True, test: bool
     statistics = normalizer.fit(train.x)
     fitted = plain or statistics
     unit = normalizer.fit(_table(train.y)) if standardized else None
-    validation, tested = (
-        _rows(fitted, unit, data.validation),
-        _rows(fitted, unit, data.test) if test else None,
-    )
+    validation = _rows(fitted, unit, data.validation)
+    tested = _rows(fitted, unit, data.test) if test else None
     if data.folds is None:
         return Arrays(_rows(fitted, unit, train), validation, fitted, statistics, test=tested)
     pool = _rows(fitted, unit, data.folds.rows)
