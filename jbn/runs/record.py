@@ -28,6 +28,9 @@ from jbn.task.optimizer_choice import groups
 from jbn.task.task import Task
 
 WEIGHTS = "best.npz"
+_TOGETHER = (
+    0.1  # seconds: segments that follow one another within them are written at once, a commit costs more
+)
 _TABLE_SHARE = 0.003  # of a run's time that may go into a table in which only numbers of the curves are new
 _log = logging.getLogger("jbn")
 
@@ -69,7 +72,8 @@ class _Folder(Recorder):
         self._folder, self._store, self._start = folder, own, start
         self._seeds, self._folds, self._task = setup.seeds, setup.folds, setup.task
         self._pace = Pace(time.perf_counter())
-        self._table_due = 0.0
+        self._due = self._table_due = 0.0
+        self._waiting: list[tuple[int, store.SegmentRows, float]] = []
         self._written: Standing | None = None
 
     def due(self, engine: Engine) -> bool:
@@ -78,6 +82,7 @@ class _Folder(Recorder):
 
     def checkpoint(self, engine: Engine, segments: int) -> None:
         """Writes the state of all members; where the disk refuses, the run goes on without."""
+        self.write_waiting()
         begun = time.perf_counter()
         try:
             self._store.write_checkpoint(store.checkpoints.write(self._folder, segments, engine.snapshot()))
@@ -97,11 +102,24 @@ class _Folder(Recorder):
             validation={name: curve[index][took_part] for name, curve in history.validation.items()},
             spreads={name: values[took_part] for name, values in spreads.items()},
         )
-        self._store.write_segment(index, rows, seconds=time.perf_counter() - self._start)
-        if events:
-            self._store.write_events([_plain(event, seeds) for event in events])
-        if events or time.perf_counter() >= self._table_due:
-            self.table(history)
+        now = time.perf_counter()
+        self._waiting.append((index, rows, now - self._start))
+        if not events and now < min(self._due, self._table_due):
+            return
+        with self._store.together():
+            self.write_waiting()
+            if events:
+                self._store.write_events([_plain(event, seeds) for event in events])
+            if events or now >= self._table_due:
+                self.table(history)
+
+    def write_waiting(self) -> None:
+        """Writes the points of the curves that are not on the disk yet."""
+        waiting, self._waiting = self._waiting, []
+        with self._store.together():
+            for index, rows, seconds in waiting:
+                self._store.write_segment(index, rows, seconds=seconds)
+        self._due = time.perf_counter() + _TOGETHER
 
     def finish(
         self,
@@ -115,6 +133,7 @@ class _Folder(Recorder):
         interrupted: bool,
     ) -> None:
         """Writes the final table, the winner's weights and what it took."""
+        self.write_waiting()
         self.table(history)
         if winner is not None:
             weights = {
@@ -184,8 +203,9 @@ def recorder(
         **(settings or {}),
     }
     measured = own.task.measured
-    with store.create(out, settings=about, configs=own.shown, seeds=own.seeds, measured=measured) as database:
-        yield _Folder(Path(out), database, own, start)
+    database = store.create(out, settings=about, configs=own.shown, seeds=own.seeds, measured=measured)
+    with _writing(Path(out), database, own, start) as record:
+        yield record
 
 
 @contextlib.contextmanager
@@ -199,9 +219,21 @@ def recorder_again(
     lock: store.Lock,
 ) -> Iterator[Recorder]:
     """A recorder that goes on in a folder after so many segments; what came later is forgotten."""
-    with store.reopen(out, segments=segments, lock=lock) as database:
+    database = store.reopen(out, segments=segments, lock=lock)
+    with _writing(Path(out), database, own, start) as record:
         database.write_settings(**settings)
-        yield _Folder(Path(out), database, own, start)
+        yield record
+
+
+@contextlib.contextmanager
+def _writing(folder: Path, database: store.Store, own: Setup, start: float) -> Iterator[_Folder]:
+    """A recorder into a database, in which all is that it was told in the end, also where an error is why."""
+    with database:
+        record = _Folder(folder, database, own, start)
+        try:
+            yield record
+        finally:
+            record.write_waiting()
 
 
 def about_task(task: Task, configs: Configs) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import os
 import sqlite3
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -139,7 +140,8 @@ def create(
 class Store:
     """The open database of a sweep; close it, or use it in a `with` statement. One thread writes.
 
-    Every method is one transaction: a reader, or a run that is killed, sees all of it or nothing.
+    Every method is one transaction, or several `together`: a reader, or a run that is killed, sees all of it or
+    nothing.
 
     >>> import tempfile
     >>> rates = np.array([0.1, 1.0])
@@ -156,6 +158,18 @@ class Store:
     ) -> None:
         self.path, self._measured = path, tuple(measured)
         self._connection, self._lock = connection, lock
+
+    def together(self) -> AbstractContextManager[None]:
+        """All that is written within it is one transaction: after an error nothing of it is there.
+
+        >>> import tempfile
+        >>> configs = {"learning_rate": np.array([0.1])}
+        >>> with create(tempfile.mkdtemp(), settings={}, configs=configs, seeds=1) as store:
+        ...     with store.together():
+        ...         store.write_settings(winner=0)
+        ...         store.write_settings(test_accuracy=0.5)
+        """
+        return transaction(self.path, self._connection)
 
     def write_segment(self, segment: int, rows: SegmentRows, *, seconds: float = 0.0) -> None:
         """Add one segment of every curve; numbers that are not finite become NULL.

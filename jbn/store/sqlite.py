@@ -41,8 +41,11 @@ def input_errors(path: Path) -> Iterator[None]:
 
 @contextmanager
 def transaction(path: Path, connection: sqlite3.Connection) -> Iterator[None]:
-    """All of what is written within it, or nothing."""
+    """All of what is written within it, or nothing; within another one it is part of that."""
     with input_errors(path):
+        if connection.in_transaction:
+            yield
+            return
         connection.execute("BEGIN IMMEDIATE")
         try:
             yield

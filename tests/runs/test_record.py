@@ -86,6 +86,54 @@ def test_the_table_is_brought_up_to_date_after_events_and_seldom_else(tmp_path, 
     assert (table["status"] == "done").sum() == 1
 
 
+def curves_seen(folder, monkeypatch, together):
+    """Segments that a reader finds after each of six, none of which a policy looks at."""
+    monkeypatch.setattr("jbn.runs.record._TOGETHER", together)
+    monkeypatch.setattr("jbn.runs.record._TABLE_SHARE", 1e-9)
+    seen = []
+    jbn.sweep(TASK, {"learning_rate": [0.01, 0.1]}, epochs=6, key=jax.random.key(1), out=folder,
+              on_segment=lambda now: seen.append(store.read(folder).curves.segment.nunique()))  # fmt: skip
+    return seen, store.read(folder).curves
+
+
+def test_segments_are_written_after_each_or_those_that_follow_at_once_together(tmp_path, monkeypatch):
+    each, curves = curves_seen(tmp_path / "each", monkeypatch, together=0.0)
+    assert each == [1, 2, 3, 4, 5, 6]
+    some, same = curves_seen(tmp_path / "some", monkeypatch, together=1000.0)
+    assert some == [1] * 6
+    assert same.equals(curves)
+    assert len(curves) == 12
+
+
+def test_after_an_error_all_segments_before_are_there(tmp_path, monkeypatch):
+    monkeypatch.setattr("jbn.runs.record._TOGETHER", 1000.0)
+
+    def broken(now):
+        if now.segment == 4:
+            raise RuntimeError("broken")
+
+    with pytest.raises(RuntimeError, match="broken"):
+        jbn.sweep(TASK, {"learning_rate": [0.01]}, epochs=6, key=jax.random.key(1), out=tmp_path / "run",
+                  on_segment=broken)  # fmt: skip
+    assert store.read(tmp_path / "run").curves.segment.tolist() == [0, 1, 2, 3]
+
+
+def test_a_checkpoint_comes_after_the_segments_before_it(tmp_path, monkeypatch):
+    """Going on from it needs them; what was not written then must not be missing."""
+    monkeypatch.setattr("jbn.runs.record._TOGETHER", 1000.0)
+    there, write = [], store.Store.write_checkpoint
+    monkeypatch.setattr("jbn.runs.pace.Pace.due", lambda *_: True)
+
+    def written(own, checkpoint):
+        there.append((checkpoint.segment, store.read(tmp_path / "run").curves.segment.nunique()))
+        write(own, checkpoint)
+
+    monkeypatch.setattr(store.Store, "write_checkpoint", written)
+    jbn.sweep(TASK, {"learning_rate": [0.01]}, epochs=4, key=jax.random.key(1), out=tmp_path / "run")
+    assert len(there) > 1
+    assert all(segments == seen for segments, seen in there)
+
+
 def test_the_spreads_of_running_statistics_are_those_of_the_member(tmp_path, monkeypatch):
     """Layers and widths differ, so there is padding; the last ones are those of the winner itself."""
     monkeypatch.setattr("jbn.task.spread._SHARE", 1.0)

@@ -411,3 +411,25 @@ def test_a_table_of_no_rows_changes_nothing(tmp_path):
         none = np.zeros(0, int)
         store.write_table(none, none, none, metrics(none, none))
     assert read(tmp_path).configurations["status"].tolist() == ["running"] * 2
+
+
+def test_what_is_written_together_is_there_whole_or_not_at_all(tmp_path):
+    with new(tmp_path) as store:
+        with store.together():
+            store.write_segment(0, rows([0, 1], [0.5, 0.5]))
+            store.write_settings(winner=1)
+            assert len(read(tmp_path).curves) == 0
+        assert len(read(tmp_path).curves) == 2
+
+        def with_one_twice():
+            with store.together():
+                store.write_segment(1, rows([0], [0.25]))
+                store.write_settings(winner=0)
+                store.write_segment(0, rows([0], [0.25]))
+
+        with pytest.raises(InputError, match="is written once"):
+            with_one_twice()
+        store.write_segment(2, rows([0], [0.25]))  # and the store is still of use
+    record = read(tmp_path)
+    assert sorted(set(record.curves.segment)) == [0, 2]
+    assert record.settings["winner"] == 1
