@@ -41,15 +41,14 @@ def arithmetic(task: Task, structure: Structure) -> Arithmetic:
     The network is traced once for all widths: a kernel is used as often for each of its entries whatever its width.
     """
     structure = structure.without("batch_size")._replace(padded=())
-    usual = tuple((n, v) for n, v in task.defaults().items() if task.hyperparameters[n].kind == "padded")
-    return _arithmetic(task.with_optimizer(structure.optimizer).problem, _row(task), structure, usual)
+    return _arithmetic(task.with_optimizer(structure.optimizer).problem, _row(task), structure)
 
 
 @functools.lru_cache(maxsize=4096)
-def _arithmetic(
-    problem: Problem, row: jax.ShapeDtypeStruct, structure: Structure, usual: tuple[tuple[str, Any], ...]
-) -> Arithmetic:
-    of_usual_size = structure.sized(dict(usual))
+def _arithmetic(problem: Problem, row: jax.ShapeDtypeStruct, structure: Structure) -> Arithmetic:
+    entries = problem.model.hyperparameters
+    usual = {own.name: own.default for own in entries if own.kind == "padded" and own.default is not None}
+    of_usual_size = structure.sized(usual)
     own, base = _kernels(problem, row, structure), _kernels(problem, row, of_usual_size)
     products, multiply_adds, activations = _products(problem, row, of_usual_size)
     return Arithmetic(

@@ -7,11 +7,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jbn.engine.layout import Chunk, Place, gathered, put_numbers, vacated
+from jbn.engine.makespan import makespan
 from jbn.task.hyper import Structure
 
 _TAIL = 0.1  # of a worker's time: how long it may wait at the end
 _LEAST = 0.25  # of it: a smaller chunk is not divided
 _HEAVY = 1.5  # times what a chunk should have, before moving its members is worth it
+_SIMULATED = 4  # segments, whoever takes which; the others cost what there is to do
 
 
 def sparse(live: int | np.ndarray, members: int | np.ndarray) -> bool | np.ndarray:
@@ -19,9 +21,76 @@ def sparse(live: int | np.ndarray, members: int | np.ndarray) -> bool | np.ndarr
     return 2 * live <= members
 
 
-def most_seconds(seconds: float, segments: int, workers: int) -> float:
-    """What a chunk to which members move may take of a segment that takes a worker so long in all."""
-    return min(1.0, max(_LEAST, _TAIL * segments)) * seconds / workers if workers > 1 else math.inf
+def most_seconds(seconds: float, segments: int, workers: int) -> list[float]:
+    """What a chunk to which members move may take of a segment that takes a worker so long in all.
+
+    The whole share of a worker, or, where there are few segments, at the end of which one has to wait, less.
+    """
+    if workers == 1:
+        return [math.inf]
+    return [share * seconds / workers for share in sorted({1.0, min(1.0, max(_LEAST, _TAIL * segments))})]
+
+
+def ended(seconds: Sequence[float], *, segments: int, workers: int, making: float = 0.0) -> float:
+    """When workers have brought chunks through so many segments: through a few of them, then with all of them busy.
+
+    Args:
+        seconds: of a segment of each chunk that has something to do.
+        segments: how many follow.
+        workers: how many share the work.
+        making: seconds of a worker that it takes to put chunks together before.
+
+    >>> ended([1.0] * 4, segments=2, workers=2), ended([3.5], segments=2, workers=2, making=1.0)
+    (4.0, 7.5)
+    """
+    few = min(segments, _SIMULATED)
+    steady = max(sum(seconds) / workers, max(seconds, default=0.0))
+    return making / workers + makespan(seconds, workers, segments=few) + (segments - few) * steady
+
+
+class Option(NamedTuple):
+    """What chunks may be like.
+
+    Args:
+        seconds: of a segment of each.
+        making: what putting the new ones together takes of a worker.
+    """
+
+    seconds: Sequence[float] | np.ndarray
+    making: float = 0.0
+
+
+def soonest(groups: Sequence[Sequence[Option]], *, segments: int, workers: int) -> list[int]:
+    """For each group the option with which all chunks end soonest, one group after the other; of equals the first.
+
+    >>> stay, move = Option([1.1] * 4), Option([4.1], making=0.2)
+    >>> soonest([[stay, move]], segments=2, workers=1), soonest([[stay, move]], segments=2, workers=2)
+    ([1], [0])
+    """
+    chosen = [0] * len(groups)
+    for place, options in enumerate(groups):
+        now = [own[choice] for own, choice in zip(groups, chosen, strict=True)]
+        others = [own for option in now[:place] + now[place + 1 :] for own in option.seconds]
+        ends = [
+            ended([*others, *own.seconds], segments=segments, workers=workers, making=own.making)
+            for own in options
+        ]
+        chosen[place] = ends.index(min(ends))
+    return chosen
+
+
+class Costs(NamedTuple):
+    """What moves are weighed by, in seconds of a worker.
+
+    Args:
+        member: a segment of a member with that structure.
+        call: what each segment of a chunk takes beyond.
+        chunk: putting another chunk like this one together.
+    """
+
+    member: Callable[[Structure], float]
+    call: float
+    chunk: Callable[[Chunk], float]
 
 
 class _Seat(NamedTuple):
@@ -51,7 +120,7 @@ class _Load(NamedTuple):
 def balanced(
     chunks: Sequence[Chunk],
     alive: np.ndarray,
-    seconds: Callable[[Structure], float],
+    costs: Costs,
     *,
     segments: int,
     workers: int,
@@ -62,40 +131,78 @@ def balanced(
     A call costs something whatever is in it, so few calls are better; but no chunk is left with more than a worker's
     share of what is to be done on its device, as far as members allow; with less if there are few segments, at the
     end of which a worker may have to wait for the others. Members move with all their state to chunks that need no
-    other programs; those that do not take part stay where they are.
+    other programs, where that is expected to end sooner in spite of what moving takes; those that do not take part
+    stay where they are.
 
     Args:
         chunks: those of a population.
         alive: which members take part, `[members]`.
-        seconds: what a segment of a member with that structure takes, in whatever unit.
+        costs: what segments and moves take.
         segments: how many follow.
         workers: of a device.
         devices: those that chunks are on.
 
     Returns:
-        The same chunks where nothing has to move; else all, those with most to do first.
+        All chunks, those with most to do first.
     """
-    loads = [_load(chunk, alive, seconds) for chunk in chunks]
     new = []
     for number, device in enumerate(devices):
-        here = [load for load in loads if load.chunk.device == number]
-        most = most_seconds(sum(load.seconds for load in here), segments, workers)
-        moved = [chunk for group in _groups(here) for chunk in _moved(group, most)]
+        here = [_load(chunk, alive, costs) for chunk in chunks if chunk.device == number]
+        shares = _moves(here, costs, segments, workers)
+        moved = [gathered([seat.place for seat in share]) for share in shares]
+        vacated([seat.place for share in shares for seat in share])
         put_numbers(moved, device)
         new += moved
-    if not new:
-        return list(chunks)
-    whole = [_load(chunk, alive, seconds) for chunk in [*new, *chunks]]
+    whole = [_load(chunk, alive, costs) for chunk in [*new, *chunks]]
     return [load.chunk for load in sorted(whole, key=lambda load: -load.seconds)]
 
 
-def _load(chunk: Chunk, alive: np.ndarray, seconds: Callable[[Structure], float]) -> _Load:
+def _load(chunk: Chunk, alive: np.ndarray, costs: Costs) -> _Load:
     seats = [
-        _Seat(Place(chunk, number, int(slot)), seconds(part.structure))
+        _Seat(Place(chunk, number, int(slot)), costs.member(part.structure))
         for number, part in enumerate(chunk.parts)
         for slot in part.live(alive)
     ]
     return _Load(chunk, seats)
+
+
+def _moves(loads: Sequence[_Load], costs: Costs, segments: int, workers: int) -> list[list[_Seat]]:
+    """Members that come together in chunks of their own, one entry a new chunk, of all chunks on a device."""
+    most = most_seconds(sum(load.seconds for load in loads), segments, workers)
+    choices = [
+        [_Choice([], [load for load in group if load.seats]), *(_choice(group, own) for own in most)]
+        for group in _groups(loads)
+    ]
+    options = [[choice.option(costs) for choice in own] for own in choices]
+    chosen = soonest(options, segments=segments, workers=workers)
+    return [share for own, place in zip(choices, chosen, strict=True) for share in own[place].shares]
+
+
+class _Choice(NamedTuple):
+    """What may become of chunks whose members could be in one.
+
+    Args:
+        shares: members that come together in new chunks, one entry a chunk.
+        stay: chunks that keep their members.
+    """
+
+    shares: list[list[_Seat]]
+    stay: list[_Load]
+
+    def option(self, costs: Costs) -> Option:
+        """What that takes."""
+        new = [math.fsum(seat.seconds for seat in share) for share in self.shares]
+        return Option(
+            [costs.call + own for own in (*(load.seconds for load in self.stay), *new)],
+            making=math.fsum(costs.chunk(share[0].place.chunk) for share in self.shares),
+        )
+
+
+def _choice(group: Sequence[_Load], most: float) -> _Choice:
+    """Members move of chunks that are sparse, and of those that take too long."""
+    moving = [load for load in group if load.sparse or (load.seconds > _HEAVY * most and len(load.seats) > 1)]
+    shares = _shares([seat for load in moving for seat in load.seats], most, group[0].chunk.slots)
+    return _Choice(shares, [load for load in group if load.seats and load not in moving])
 
 
 def _groups(loads: Sequence[_Load]) -> Iterator[list[_Load]]:
@@ -106,20 +213,6 @@ def _groups(loads: Sequence[_Load]) -> Iterator[list[_Load]]:
         key = (tuple(part.structure for part in chunk.parts), chunk.seed, chunk.slots)
         found.setdefault(key, []).append(load)
     yield from found.values()
-
-
-def _moved(group: Sequence[_Load], most: float) -> list[Chunk]:
-    """New chunks for members of such chunks, which are taken from the old ones; none where nothing is gained."""
-    heavy = [load for load in group if load.seconds > _HEAVY * most and len(load.seats) > 1]
-    moving = [load for load in group if load in heavy or load.sparse]
-    if not moving:
-        return []
-    shares = _shares([seat for load in moving for seat in load.seats], most, moving[0].chunk.slots)
-    if len(shares) >= len(moving) and not heavy:
-        return []
-    new = [gathered([seat.place for seat in share]) for share in shares]
-    vacated([seat.place for load in moving for seat in load.seats])
-    return new
 
 
 def _shares(seats: Sequence[_Seat], most: float, slots: int) -> list[list[_Seat]]:

@@ -134,14 +134,19 @@ def structures(
     columns: Sequence[Column], which: Literal["values", "reference"], classes: Classes
 ) -> Iterator[Structure]:
     """The structure of every row of the values, or of the reference."""
-    edges = {column.name: column.edges(classes) for column in columns if column.padded}
     ordered = sorted(columns, key=lambda column: column.name)
-    for values in zip(*(getattr(column, which) for column in ordered), strict=True):
-        sizes, padded = [], []
-        for column, value in zip(ordered, values, strict=True):
-            own = value
-            if column.padded:
-                own = next(edge for edge in edges[column.name] if edge >= value)
-                padded += [column.name] if edges[column.name][own] else []
-            sizes.append((column.name, own))
-        yield Structure(tuple(sizes), tuple(padded))
+    names, known = [column.name for column in ordered], {}
+    for row in zip(*(_sizes(column, getattr(column, which), classes) for column in ordered), strict=True):
+        if row not in known:
+            padded = tuple(name for name, (_, below) in zip(names, row, strict=True) if below)
+            known[row] = Structure(tuple(zip(names, (size for size, _ in row), strict=True)), padded)
+        yield known[row]
+
+
+def _sizes(column: Column, values: Sequence[Any], classes: Classes) -> list[tuple[Any, bool]]:
+    """What stands in the structure for each value, and whether smaller ones share it."""
+    if not column.padded:
+        return [(value, False) for value in values]
+    edges = column.edges(classes)
+    fitting = {value: next(edge for edge in edges if edge >= value) for value in set(values)}
+    return [(fitting[value], edges[fitting[value]]) for value in values]

@@ -26,6 +26,8 @@ class Rates(NamedTuple):
         program: tracing and compiling a training program, whatever it holds.
         layer: each matrix product of an inference in it.
         companion: the same for the programs that initialise and evaluate.
+        call: a segment of a chunk, whatever it trains.
+        moved: each byte of a chunk that is put together of others' members.
     """
 
     step: float
@@ -36,6 +38,8 @@ class Rates(NamedTuple):
     program: float
     layer: float
     companion: float
+    call: float
+    moved: float
 
 
 _CPU = (
@@ -48,6 +52,8 @@ _CPU = (
         program=0.4,
         layer=0.19,
         companion=0.1,
+        call=4e-4,
+        moved=8e-10,
     )
 )
 _ACCELERATOR = Rates(  # not measured: orders of magnitude
@@ -59,6 +65,8 @@ _ACCELERATOR = Rates(  # not measured: orders of magnitude
     program=1.5,
     layer=0.5,
     companion=0.3,
+    call=1e-4,
+    moved=2e-10,
 )
 
 
@@ -121,3 +129,8 @@ def member_seconds(task: Task, structure: Structure, own: Rates) -> float:
     steps = task.steps(batch_size)
     judged = [part.y.shape[0] for part in (arrays.validation, arrays.test) if part is not None]
     return steps * step_seconds(one, batch_size, own) + sum(evaluation_seconds(one, n, own) for n in judged)
+
+
+def chunk_seconds(task: Task, structures: Sequence[Structure], slots: int, own: Rates) -> float:
+    """Putting a chunk of so many slots for each structure together."""
+    return own.moved * slots * sum(arithmetic(task, structure).state_bytes for structure in structures)

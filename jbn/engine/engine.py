@@ -12,8 +12,8 @@ import numpy as np
 from jaxtyping import Float, Int, PRNGKeyArray, PyTree
 
 from jbn.engine.arithmetic import arithmetic, member_shapes
-from jbn.engine.balance import balanced
-from jbn.engine.cost import member_seconds, rates
+from jbn.engine.balance import Costs, balanced
+from jbn.engine.cost import chunk_seconds, member_seconds, rates
 from jbn.engine.edits import copy_states, place_of, put_states, set_numbers, state_of
 from jbn.engine.layout import Chunk, halves, lay_out
 from jbn.engine.memory import available_bytes, looked_at_bytes, must_wait
@@ -171,10 +171,13 @@ class Engine:
         def seconds(structure: Structure) -> float:
             return member_seconds(self._task, structure, own)
 
+        def making(chunk: Chunk) -> float:
+            return chunk_seconds(self._task, [part.structure for part in chunk.parts], chunk.slots, own)
+
         self._chunks = balanced(
             self._chunks,
             alive,
-            seconds,
+            Costs(seconds, own.call, making),
             segments=segments,
             workers=self._workers.count // len(devices),
             devices=devices,

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jbn.engine.arithmetic import arithmetic
 from jbn.engine.cohorts import Program
+from jbn.engine.cost import member_seconds, rates
 from jbn.engine.executables import Executable
 from jbn.engine.plan import Plan
 from jbn.engine.programs import Population
@@ -126,7 +126,7 @@ def lay_out(
         for program in plan.programs
         for draft in _split(program, plan.chunks(program, seeds=seeds, workers=workers), seeds)
     ]
-    drafts.sort(key=lambda draft: (not draft.first, -_work(task, draft.rows)))
+    drafts.sort(key=lambda draft: (not draft.first, -_seconds(task, devices[0].platform, draft.rows)))
 
     def part(structure: Structure, rows: np.ndarray, seed: int) -> Part:
         filled = _filled(rows, plan.slots)
@@ -258,9 +258,10 @@ def _split(program: Program, count: int, seeds: int) -> Iterator[_Draft]:
             yield _Draft(rows, seed, first=seed == 0 and place == 0)
 
 
-def _work(task: Task, rows: Sequence[tuple[Structure, np.ndarray]]) -> float:
-    """About how much a segment computes, in multiply-adds a row of data; for ordering only."""
-    return sum(arithmetic(task, structure).multiply_adds * len(own) for structure, own in rows)
+def _seconds(task: Task, platform: str, rows: Sequence[tuple[Structure, np.ndarray]]) -> float:
+    """About how long a segment takes; for ordering only."""
+    own = rates(platform)
+    return sum(member_seconds(task, structure, own) * len(members) for structure, members in rows)
 
 
 def _count(configs: Mapping[str, np.ndarray]) -> tuple[int]:

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Bool, PRNGKeyArray
 
 from jbn.engine.cohorts import Cohort, Program
-from jbn.engine.cost import member_seconds, rates
+from jbn.engine.cost import chunk_seconds, member_seconds, rates
 from jbn.engine.engine import Engine, Run
 from jbn.engine.plan import Plan
 from jbn.engine.starting import Starts, starts
@@ -122,6 +122,10 @@ class Planned:
         if structure not in self._known:
             self._known[structure] = member_seconds(self._task, structure, self._rates)
         return self._known[structure]
+
+    def chunk(self, structures: Sequence[Structure], slots: int) -> float:
+        """Putting another chunk together."""
+        return chunk_seconds(self._task, structures, slots, self._rates)
 
     def run(self, members: Sequence[tuple[Structure, int]]) -> float:
         """A segment of so many members of each structure."""

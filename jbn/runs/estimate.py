@@ -4,13 +4,13 @@ import dataclasses
 import functools
 import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import jax
 import numpy as np
 
-from jbn.engine.balance import most_seconds, sparse
+from jbn.engine.balance import Option, most_seconds, soonest, sparse
 from jbn.engine.cost import compile_seconds, rates
 from jbn.engine.makespan import makespan
 from jbn.engine.plan import Plan, plan
@@ -54,6 +54,7 @@ class Load(NamedTuple):
         tile: members that are trained side by side.
         group: numbers of the chunks among which members may move; none where they stay.
         slots: members that a chunk has room for.
+        making: what putting another chunk like each together takes of a worker.
     """
 
     chunk: np.ndarray
@@ -62,32 +63,48 @@ class Load(NamedTuple):
     tile: int = 1
     group: np.ndarray | None = None
     slots: int = 1
+    making: np.ndarray | None = None
 
     def of(self, alive: np.ndarray, *, segments: int = 1, workers: int = 1) -> np.ndarray:
         """Seconds of a segment of each chunk with a live member, where so many follow before others are stopped."""
         count = np.bincount(self.chunk[alive], minlength=len(self.fixed))
         own = np.bincount(self.chunk[alive], self.seconds[alive], minlength=len(self.fixed))
-        moves = np.zeros(len(count), bool)
-        if self.group is not None:
-            moves = (count > 0) & sparse(count, np.bincount(self.chunk, minlength=len(count)))
+        if self.group is None:
+            return self._filled(count > 0, count, own)
         most = most_seconds(own.sum(), segments, workers)
-        stay = (count > 0) & ~moves
-        parts = [self._filled(self.fixed[stay], count[stay], own[stay])]
-        for group in np.unique(self.group[moves]) if self.group is not None else ():
-            here = moves & (self.group == group)
-            parts.append(
-                self._moved(self.fixed[here][0], count[here].sum(), own[here].sum(), here.sum(), most)
-            )
-        return np.concatenate(parts)
+        groups = [(self.group == group) & (count > 0) for group in np.unique(self.group[count > 0])]
+        options = [self._options(group, count, own, most) for group in groups]
+        chosen = soonest(options, segments=segments, workers=workers)
+        return np.concatenate(
+            [own[:0], *(each[place].seconds for each, place in zip(options, chosen, strict=True))]
+        )
 
-    def _moved(self, fixed: float, count: int, seconds: float, chunks: int, most: float) -> np.ndarray:
-        """Of chunks whose live members come together in as few as they may."""
-        fewest = max(math.ceil(count / self.slots), math.ceil(seconds / most))
-        sizes = np.array([len(part) for part in np.array_split(np.arange(count), min(chunks, fewest))])
-        return self._filled(np.full(len(sizes), fixed), sizes, seconds / count * sizes)
+    def _options(
+        self, group: np.ndarray, count: np.ndarray, own: np.ndarray, most: Sequence[float]
+    ) -> list[Option]:
+        """Chunks as they are, or with their live members together in as few as they may be."""
+        moves = group & sparse(count, np.bincount(self.chunk, minlength=len(count)))
+        options = [Option(self._filled(group, count, own))]
+        for each in most if moves.any() else ():
+            new = self._moved(moves, count, own, each)
+            making = 0.0 if self.making is None else len(new) * self.making[moves][0]
+            options.append(Option(np.append(self._filled(group & ~moves, count, own), new), making))
+        return options
 
-    def _filled(self, fixed: np.ndarray, count: np.ndarray, seconds: np.ndarray) -> np.ndarray:
-        return fixed + -(-count // self.tile) * self.tile / np.maximum(1, count) * seconds
+    def _moved(self, moves: np.ndarray, count: np.ndarray, own: np.ndarray, most: float) -> np.ndarray:
+        """Of chunks whose live members come together in as few as they may, each with as many."""
+        members, seconds = count[moves].sum(), own[moves].sum()
+        fewest = max(math.ceil(members / self.slots), math.ceil(seconds / most))
+        sizes = np.array([len(part) for part in np.array_split(np.arange(members), min(moves.sum(), fewest))])
+        return self.fixed[moves][0] + self._in_tiles(sizes) / members * seconds
+
+    def _filled(self, which: np.ndarray, count: np.ndarray, own: np.ndarray) -> np.ndarray:
+        """Of these chunks."""
+        return (self.fixed + self._in_tiles(count) / np.maximum(1, count) * own)[which]
+
+    def _in_tiles(self, count: np.ndarray) -> np.ndarray:
+        """As many members as take as long: a tile that is not full takes as long as one that is."""
+        return -(-count // self.tile) * self.tile
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -207,6 +224,7 @@ def _load(estimate: Estimate, configs: int, policy: Policy | None) -> Load:
     usual = Pace(*np.mean(list(estimate.paces.values()), axis=0).tolist())  # of a program not rehearsed
     chunk, seconds = np.zeros(configs * seeds, int), np.zeros(configs * seeds)
     fixed: list[float] = []
+    making: list[float] = []
     group: list[int] = []
     for number, program in enumerate(layout.programs):
         pace, count = estimate.paces.get(built(program), usual), 0
@@ -217,8 +235,17 @@ def _load(estimate: Estimate, configs: int, policy: Policy | None) -> Load:
                     chunk[rows * seeds + seed] = len(fixed) + seed * count + place
                     seconds[rows * seeds + seed] = pace.factor * planned.member(cohort.structure)
         fixed += [pace.chunk] * (count * seeds)
+        making += [planned.chunk([cohort.structure for cohort in program], layout.slots)] * (count * seeds)
         group += [number * seeds + seed for seed in range(seeds) for _ in range(count)]
-    return Load(chunk, seconds, np.array(fixed), layout.tile, np.array(group), layout.slots)
+    return Load(
+        chunk,
+        seconds,
+        np.array(fixed),
+        layout.tile,
+        np.array(group),
+        layout.slots,
+        np.array(making),
+    )
 
 
 def _hidden(chunks: np.ndarray, segments: int, spare: float, programs: int) -> float:

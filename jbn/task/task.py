@@ -243,12 +243,12 @@ class Task:
             )
 
     @functools.cached_property
-    def _arrays(self) -> dict[str, Arrays]:
+    def _arrays(self) -> dict[np.dtype, Arrays]:
         return {}
 
     def arrays(self) -> Arrays:
         """The data on the default device, made once for each floating type."""
-        dtype = str(jax.dtypes.canonicalize_dtype(float))
+        dtype = jax.dtypes.canonicalize_dtype(float)
         if dtype not in self._arrays:
             standardized = self.kind == "numbers" and self.problem.loss.standardized
             self._arrays[dtype] = arrays(

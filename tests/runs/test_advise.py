@@ -166,7 +166,12 @@ def test_members_of_sparse_chunks_come_together_as_in_a_sweep():
     alive[[0, 4, 8, 12]] = True
     assert load.of(alive).tolist() == [8.5]
     assert load.of(alive, segments=10, workers=2).tolist() == [4.5, 4.5]
-    assert load.of(alive, segments=1, workers=2).tolist() == [2.5] * 4  # few segments: a worker would wait
+    assert load.of(alive, segments=1, workers=2).tolist() == [4.5, 4.5]
+    slow = load._replace(
+        making=np.full(5, 0.5)
+    )  # for two chunks on two workers, and the segment ends 0.5 sooner
+    assert slow.of(alive, segments=2, workers=2).tolist() == [4.5, 4.5]
+    assert slow.of(alive, segments=1, workers=2).tolist() == [2.5] * 4
     alive[16:] = True
     assert load.of(alive).tolist() == [8.5, 8.5]  # one that is full, one of those that came together
     alive[:3] = True
