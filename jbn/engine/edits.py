@@ -25,7 +25,7 @@ def state_of(place: Place) -> PyTree:
     """A copy of a member's state on the host, padding included."""
     if place.chunk.populations is None:
         raise RuntimeError("a member has no state yet: advance the population first")
-    return jax.tree.map(lambda a: np.array(a[place.slot]), place.chunk.populations[place.part])
+    return place.chunk.populations[place.part].member(place.slot)
 
 
 def copy_states(chunks: Sequence[Chunk], copies: Int[np.ndarray, "copies 2"]) -> None:
@@ -41,7 +41,8 @@ def put_states(chunks: Sequence[Chunk], states: Mapping[int, PyTree]) -> None:
         chunk.populations = jax.tree.map(np.array, chunk.populations)
     for member, (chunk, part, slot) in places.items():
         assert chunk.populations is not None
-        jax.tree.map(lambda a, v, at=slot: a.__setitem__(at, v), chunk.populations[part], states[member])
+        views = chunk.populations[part].views()
+        jax.tree.map(lambda a, v, at=slot: a.__setitem__(at, v), views, states[member])
 
 
 def set_numbers(

@@ -12,7 +12,7 @@ from jbn.engine.cohorts import Program
 from jbn.engine.cost import member_seconds, rates
 from jbn.engine.executables import Executable
 from jbn.engine.plan import Plan
-from jbn.engine.programs import Population
+from jbn.engine.population import Population
 from jbn.task.hyper import Structure, Traced, numbers
 from jbn.task.task import Task
 

@@ -16,12 +16,23 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
+from jbn.engine.population import Population
 from jbn.nn.model import Hyper
 from jbn.task import member as members
 from jbn.task.hyper import Structure, Traced, bind
 from jbn.task.member import Block, Course, Member, Problem, Rows
 
-Population = Member  # stacked on a leading axis of slots
+
+class Trained(NamedTuple):
+    """What came of a segment of a cohort, one entry a slot.
+
+    Args:
+        loss: NaN where a slot is not live; where an epoch comes in blocks, what a block adds to the mean.
+        step: steps taken since the beginning; 0 where a slot is not live.
+    """
+
+    loss: Float[Array, " slots"]
+    step: Int[Array, " slots"]
 
 
 class Live(NamedTuple):
@@ -45,7 +56,8 @@ def init_program(problem: Problem, structures: tuple[Structure, ...]) -> Callabl
 
     def init(traced: tuple[Traced, ...], key: PRNGKeyArray, rows: Rows) -> tuple[Population, ...]:
         def populate(structure: Structure, numbers: Traced) -> Population:
-            return jax.vmap(lambda own: members.init(problem, bind(structure, own), key, rows))(numbers)
+            each = jax.vmap(lambda own: members.init(problem, bind(structure, own), key, rows))
+            return Population.of(each(numbers))
 
         return tuple(populate(*cohort) for cohort in zip(structures, traced, strict=True))
 
@@ -60,11 +72,10 @@ def train_program(
     donate: bool = True,
     course: Course | None = None,
 ) -> Callable[..., Any]:
-    """`train(populations, traced, live, rows, noise) -> populations, losses`: one segment, cohort by cohort.
+    """`train(populations, traced, live, rows, noise) -> populations, trained`: one segment, cohort by cohort.
 
-    The populations are updated in place if they are donated. Losses have one entry a slot, NaN where it is not
-    live. Where an epoch comes in blocks, `rows` is one, and losses are what it adds to the mean; where epochs differ
-    between cohorts, it is a tuple of each one's.
+    The populations are updated in place if they are donated. Where an epoch comes in blocks, `rows` is one; where
+    epochs differ between cohorts, it is a tuple of each one's.
     """
 
     def pass_over(hyper: Hyper, member: Member, rows: Rows | Block, noise: PRNGKeyArray) -> Any:
@@ -79,44 +90,47 @@ def train_program(
         live: tuple[Live, ...],
         rows: Rows | Block | tuple[Rows, ...],
         noise: PRNGKeyArray,
-    ) -> tuple[tuple[Population, ...], tuple[Float[Array, " slots"], ...]]:
+    ) -> tuple[tuple[Population, ...], tuple[Trained, ...]]:
         def cohort(
             structure: Structure, population: Population, numbers: Traced, live: Live, rows: Rows | Block
         ) -> tuple[Any, Any]:
-            def one(member: Member, own: Traced) -> tuple[Member, Float[Array, ""]]:
-                return pass_over(bind(structure, own), member, rows, noise)
+            def one(member: Member, own: Traced) -> tuple[Member, Trained]:
+                member, loss = pass_over(bind(structure, own), member, rows, noise)
+                return member, Trained(loss, member.step)
 
-            return over_tiles(one, population, numbers, _unknown(live), live, tile)
+            nothing = Trained(_unknown(live), jnp.zeros(live.order.shape, jnp.int32))
+            return over_tiles(one, population, numbers, nothing, live, tile)
 
         each = (rows,) * len(structures) if isinstance(rows, Rows | Block) else rows
         trained = [cohort(*own) for own in zip(structures, populations, traced, live, each, strict=True)]
-        return tuple(population for population, _ in trained), tuple(losses for _, losses in trained)
+        return tuple(population for population, _ in trained), tuple(own for _, own in trained)
 
     return jax.jit(train, donate_argnums=(0,) if donate else ())
 
 
 @functools.lru_cache(maxsize=256)
 def evaluate_program(problem: Problem, structures: tuple[Structure, ...], tile: int) -> Callable[..., Any]:
-    """`evaluate(models, traced, live, rows) -> ({"loss": losses, ...}, ...)`, one entry a slot.
+    """`evaluate(populations, traced, live, rows) -> ({"loss": losses, ...}, ...)`, one entry a slot.
 
-    `models` are pairs of parameters and running statistics. It does not depend on the batch size.
+    It does not depend on the batch size.
     """
 
     def evaluate(
-        models: tuple[tuple[PyTree, PyTree], ...],
+        populations: tuple[Population, ...],
         traced: tuple[Traced, ...],
         live: tuple[Live, ...],
         rows: Rows,
     ) -> tuple[dict[str, Float[Array, " slots"]], ...]:
-        def cohort(structure: Structure, model: tuple[PyTree, PyTree], numbers: Traced, live: Live) -> Any:
-            def one(state: None, own: tuple[tuple[PyTree, PyTree], Traced]) -> tuple[None, PyTree]:
-                (params, stats), traced = own
-                return None, members.evaluate(problem, bind(structure, traced), params, stats, rows)
+        def cohort(structure: Structure, population: Population, numbers: Traced, live: Live) -> Any:
+            def one(state: None, own: tuple[Member, Traced]) -> tuple[None, PyTree]:
+                member, traced = own
+                hyper = bind(structure, traced)
+                return None, members.evaluate(problem, hyper, member.params, member.stats, rows)
 
             unknown = {name: _unknown(live) for name in problem.measured}
-            return over_tiles(one, None, (model, numbers), unknown, live, tile)[1]
+            return over_tiles(one, None, (population, numbers), unknown, live, tile)[1]
 
-        return tuple(cohort(*own) for own in zip(structures, models, traced, live, strict=True))
+        return tuple(cohort(*own) for own in zip(structures, populations, traced, live, strict=True))
 
     return jax.jit(evaluate)
 
@@ -135,8 +149,8 @@ def over_tiles(
 
     Args:
         one: what is done to a slot.
-        states: what changes, `[slots, ...]`.
-        inputs: what does not, `[slots, ...]`.
+        states: what changes, `[slots, ...]`; where it is a population, a state is a member.
+        inputs: what does not, the same.
         outputs: what stands for the output of a slot that is not live, `[slots, ...]`.
         live: which slots take part.
         tile: slots that one iteration takes side by side.
@@ -169,13 +183,29 @@ def _unknown(live: Live) -> Float[Array, " slots"]:
 
 def _take(tree: PyTree, place: Int[Array, " tile"]) -> PyTree:
     """The entries at these places; for a tile of one without the axis: XLA treats a batch of one worse than none."""
-    if place.shape[0] == 1:
-        return jax.tree.map(lambda a: jax.lax.dynamic_index_in_dim(a, place[0], keepdims=False), tree)
-    return jax.tree.map(lambda a: a.at[place].get(mode="clip"), tree)
+
+    def taken(own: Array | Population) -> Any:
+        if isinstance(own, Population):
+            return own.take(place)
+        if place.shape[0] == 1:
+            return jax.lax.dynamic_index_in_dim(own, place[0], keepdims=False)
+        return own.at[place].get(mode="clip")
+
+    return jax.tree.map(taken, tree, is_leaf=_is_population)
 
 
 def _put(tree: PyTree, values: PyTree, place: Int[Array, " tile"]) -> PyTree:
     """Writes what `_take` took; a tile of one is never ragged, in others surplus places are dropped."""
-    if place.shape[0] == 1:
-        return jax.tree.map(lambda a, v: jax.lax.dynamic_update_index_in_dim(a, v, place[0], 0), tree, values)
-    return jax.tree.map(lambda a, v: a.at[place].set(v, mode="drop"), tree, values)
+
+    def written(own: Array | Population, value: Any) -> Any:
+        if isinstance(own, Population):
+            return own.put(value, place)
+        if place.shape[0] == 1:
+            return jax.lax.dynamic_update_index_in_dim(own, value, place[0], 0)
+        return own.at[place].set(value, mode="drop")
+
+    return jax.tree.map(written, tree, values, is_leaf=_is_population)
+
+
+def _is_population(own: Any) -> bool:
+    return isinstance(own, Population)

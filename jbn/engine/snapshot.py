@@ -6,8 +6,8 @@ import jax
 import numpy as np
 
 from jbn.engine.arithmetic import member_shapes
-from jbn.engine.layout import Chunk, Part
-from jbn.task.member import Member
+from jbn.engine.layout import Chunk
+from jbn.engine.population import Population
 from jbn.task.task import Task
 
 Arrays = Mapping[str, np.ndarray]
@@ -29,7 +29,9 @@ def snapshot(chunks: Iterable[Chunk]) -> Iterator[dict[str, np.ndarray]]:
                 own = slice(len(there)) if there[-1] < len(there) else there  # a slice copies nothing
                 yield {f"{number}.{_MEMBERS}": part.members[there]} | {
                     f"{number}.{place}.{_path(path)}": _plain(leaf)[own]
-                    for place, (path, leaf) in enumerate(jax.tree_util.tree_leaves_with_path(population))
+                    for place, (path, leaf) in enumerate(
+                        jax.tree_util.tree_leaves_with_path(population.on_host().views())
+                    )
                 }
                 number += 1
 
@@ -51,7 +53,11 @@ def restore(task: Task, chunks: Sequence[Chunk], saved: Iterable[Arrays]) -> Non
         for place, part in enumerate(chunk.parts)
         for slot, member in enumerate(part.members)
     }
-    leaves = [[_empty(task, part, chunk.slots) for part in chunk.parts] for chunk in chunks]
+    filled = [
+        tuple(Population.zeros(member_shapes(task, part.structure), chunk.slots) for part in chunk.parts)
+        for chunk in chunks
+    ]
+    leaves = [[jax.tree.leaves(own.views()) for own in populations] for populations in filled]
     for arrays in saved:
         for members, own in _parts(arrays):
             for row, member in enumerate(members.tolist()):
@@ -59,17 +65,8 @@ def restore(task: Task, chunks: Sequence[Chunk], saved: Iterable[Arrays]) -> Non
                 _fill(leaves[number][place], slot, own, row)
     if places:
         raise ValueError(f"the states of {len(places)} members are missing")
-    for chunk, filled in zip(chunks, leaves, strict=True):
-        structures = [jax.tree.structure(_tree(task, part)) for part in chunk.parts]
-        chunk.populations = tuple(map(jax.tree.unflatten, structures, filled))
-
-
-def _tree(task: Task, part: Part) -> Member:
-    return member_shapes(task, part.structure)
-
-
-def _empty(task: Task, part: Part, slots: int) -> list[np.ndarray]:
-    return [np.zeros((slots, *leaf.shape), leaf.dtype) for leaf in jax.tree.leaves(_tree(task, part))]
+    for chunk, populations in zip(chunks, filled, strict=True):
+        chunk.populations = populations
 
 
 def _parts(arrays: Arrays) -> Iterator[tuple[np.ndarray, list[np.ndarray]]]:

@@ -12,7 +12,8 @@ from jbn.engine.executables import Executable, executable
 from jbn.engine.feed import Feed
 from jbn.engine.layout import Chunk, Programs
 from jbn.engine.plan import Plan
-from jbn.engine.programs import Live, Population, evaluate_program, init_program, train_program
+from jbn.engine.population import Population
+from jbn.engine.programs import Live, evaluate_program, init_program, train_program
 from jbn.engine.resident import Resident
 from jbn.engine.workers import Workers
 from jbn.task.data import Blocks
@@ -140,7 +141,7 @@ class Trainer:
             rows = self._resident.like(orders)
         init = self._executable(init_program(problem, shared), (traced, keys.initial, _rows_of(rows)), device)
         advance = train_program(problem, structures, tile, donate, course)
-        evaluate, judged = evaluate_program(problem, shared, tile), (_models(init.result), traced, live)
+        evaluate, judged = evaluate_program(problem, shared, tile), (init.result, traced, live)
         chunk.programs = Programs(
             orders,
             init,
@@ -194,14 +195,15 @@ class Trainer:
         populations = chunk.populations
         if populations is None:
             populations = programs.init(traced, keys.initial, _rows_of(rows))
-        populations, losses = programs.train(populations, traced, live, rows, keys.noise)
+        populations, came = programs.train(populations, traced, live, rows, keys.noise)
+        losses: tuple[Any, ...] = tuple(own.loss for own in came)
         if self._feed is not None:
             losses = _added(chunk.losses if block else (), losses)
         results = None
         if block == (self.blocks or 1) - 1:
-            judged = self._measured(chunk, (_models(populations), traced, live))
-            parts = zip(losses, judged, populations, slots, strict=True)
-            results = [_on_host(Segment(Metrics(loss, own), p.step, {}), at) for loss, own, p, at in parts]
+            judged = self._measured(chunk, (populations, traced, live))
+            parts = zip(losses, judged, came, slots, strict=True)
+            results = [_on_host(Segment(Metrics(loss, own), t.step, {}), at) for loss, own, t, at in parts]
             if self._looks is not None and self._looks.due(epoch, now=time.perf_counter()):
                 results = self._with_spreads(self._looks, chunk, populations, slots, results)
         chunk.populations = jax.tree.map(np.array, populations) if self._waits else populations
@@ -228,7 +230,9 @@ class Trainer:
     ) -> list[Segment]:
         begun = time.perf_counter()
         parts = zip(chunk.parts, populations, slots, strict=True)
-        members = [Members(part.structure, part.traced, own.stats, at) for part, own, at in parts]
+        members = [
+            Members(part.structure, part.traced, own.on_host().views().stats, at) for part, own, at in parts
+        ]
         found = spreads(self._task.problem, members)
         looks.took(time.perf_counter() - begun)
         return [result._replace(spreads=own) for result, own in zip(results, found, strict=True)]
@@ -262,10 +266,6 @@ def _live(slots: np.ndarray, capacity: int) -> Live:
     order = np.full(capacity, capacity, np.int32)
     order[: len(slots)] = slots
     return Live(order, np.asarray(len(slots), np.int32))
-
-
-def _models(populations: Sequence[Population]) -> tuple[tuple[PyTree, PyTree], ...]:
-    return tuple((population.params, population.stats) for population in populations)
 
 
 def _on_host(segment: Segment, slots: np.ndarray) -> Segment:
