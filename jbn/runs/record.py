@@ -31,7 +31,7 @@ WEIGHTS = "best.npz"
 _TOGETHER = (
     0.1  # seconds: segments that follow one another within them are written at once, a commit costs more
 )
-_TABLE_SHARE = 0.003  # of a run's time that may go into a table in which only numbers of the curves are new
+_TABLE_SHARE = 0.001  # of a run's time that may go into a table in which only numbers of the curves are new
 _log = logging.getLogger("jbn")
 
 

@@ -13,7 +13,7 @@ from jaxtyping import Float, Int, PyTree
 from jbn.task.hyper import Structure, Traced
 from jbn.task.member import Problem, for_model
 
-_SHARE = 0.003  # of the time of all workers that spreads may take
+_SHARE = 0.002  # of the time of all workers that spreads may take
 
 
 def looked_at(segment: int) -> bool:
@@ -37,7 +37,7 @@ class Looks:
     >>> looks.due(0, now=0.0)
     True
     >>> looks.took(0.01)
-    >>> looks.due(1, now=1.6), looks.due(1, now=1.7)
+    >>> looks.due(1, now=2.4), looks.due(1, now=2.6)
     (False, True)
     """
 
