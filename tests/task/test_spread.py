@@ -69,8 +69,8 @@ def test_they_are_taken_while_that_is_a_small_share_of_the_time():
         looks.took(0.01)
     looks.took(0.02)
     assert not looks.due(8, now=1e9)  # none of those that are looked at
-    assert not looks.due(11, now=108.3)  # 0.05 s of 2 * 8.3 s are more than 0.3 %
-    assert looks.due(11, now=108.4)
+    assert not looks.due(11, now=112.4)  # 0.05 s of 2 * 12.4 s are more than 0.2 %
+    assert looks.due(11, now=112.6)
 
 
 def test_they_are_taken_less_often_the_longer_it_goes_on():
