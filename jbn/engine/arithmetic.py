@@ -40,8 +40,12 @@ def arithmetic(task: Task, structure: Structure) -> Arithmetic:
 
     The network is traced once for all widths: a kernel is used as often for each of its entries whatever its width.
     """
-    structure = structure.without("batch_size")._replace(padded=())
-    return _arithmetic(task.with_optimizer(structure.optimizer).problem, _row(task), structure)
+    key = (arithmetic, structure, jax.dtypes.canonicalize_dtype(float))
+    if key not in task.known:  # asked for hundreds of times while a sweep is planned
+        problem = task.with_optimizer(structure.optimizer).problem
+        own = structure.without("batch_size")._replace(padded=())
+        task.known[key] = _arithmetic(problem, _row(task), own)
+    return task.known[key]
 
 
 @functools.lru_cache(maxsize=4096)

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jbn.engine.layout import Chunk, Place, gathered, put_numbers, vacated
+from jbn.engine.layout import Chunk, Place, gathered, vacated
 from jbn.engine.makespan import makespan
 from jbn.task.hyper import Structure
 
@@ -124,7 +124,7 @@ def balanced(
     *,
     segments: int,
     workers: int,
-    devices: Sequence[Any],
+    devices: int = 1,
 ) -> list[Chunk]:
     """The chunks, where live members of sparse ones have moved together, and those of ones that take too long apart.
 
@@ -140,18 +140,17 @@ def balanced(
         costs: what segments and moves take.
         segments: how many follow.
         workers: of a device.
-        devices: those that chunks are on.
+        devices: how many chunks are on.
 
     Returns:
         All chunks, those with most to do first.
     """
     new = []
-    for number, device in enumerate(devices):
+    for number in range(devices):
         here = [_load(chunk, alive, costs) for chunk in chunks if chunk.device == number]
         shares = _moves(here, costs, segments, workers)
         moved = [gathered([seat.place for seat in share]) for share in shares]
         vacated([seat.place for share in shares for seat in share])
-        put_numbers(moved, device)
         new += moved
     whole = [_load(chunk, alive, costs) for chunk in [*new, *chunks]]
     return [load.chunk for load in sorted(whole, key=lambda load: -load.seconds)]

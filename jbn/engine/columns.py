@@ -136,14 +136,14 @@ def structures(
     """The structure of every row of the values, or of the reference."""
     ordered = sorted(columns, key=lambda column: column.name)
     names, known = [column.name for column in ordered], {}
-    for row in zip(*(_sizes(column, getattr(column, which), classes) for column in ordered), strict=True):
+    for row in zip(*(sizes(column, getattr(column, which), classes) for column in ordered), strict=True):
         if row not in known:
             padded = tuple(name for name, (_, below) in zip(names, row, strict=True) if below)
             known[row] = Structure(tuple(zip(names, (size for size, _ in row), strict=True)), padded)
         yield known[row]
 
 
-def _sizes(column: Column, values: Sequence[Any], classes: Classes) -> list[tuple[Any, bool]]:
+def sizes(column: Column, values: Sequence[Any], classes: Classes) -> list[tuple[Any, bool]]:
     """What stands in the structure for each value, and whether smaller ones share it."""
     if not column.padded:
         return [(value, False) for value in values]

@@ -165,7 +165,7 @@ class Engine:
         """Moves members where some have been stopped, so that workers do the rest in few calls, if there is room."""
         if alive.all() or any(chunk.populations is None for chunk in self._chunks) or not self._has_room():
             return
-        devices, own = self._workers.devices, rates(self._workers.platform)
+        devices, own = len(self._workers.devices), rates(self._workers.platform)
 
         @functools.cache
         def seconds(structure: Structure) -> float:
@@ -179,7 +179,7 @@ class Engine:
             alive,
             Costs(seconds, own.call, making),
             segments=segments,
-            workers=self._workers.count // len(devices),
+            workers=self._workers.count // devices,
             devices=devices,
         )
 
@@ -261,7 +261,7 @@ class Engine:
             self._workers.devices[chunk.device],
             chunk.slots,
         )
-        both = halves(chunk, self._workers.devices[chunk.device])
+        both = halves(chunk)
         place = self._chunks.index(chunk)
         self._chunks[place : place + 1] = both
         return both

@@ -23,7 +23,7 @@ class Part(NamedTuple):
     Args:
         structure: what their program is built for.
         members: which members, one a slot, -1 where one has moved to another chunk; slots beyond are empty.
-        traced: their numbers, `[slots]` each, on the chunk's device.
+        traced: their numbers, `[slots]` each; on the chunk's device once it has been trained.
     """
 
     structure: Structure
@@ -82,6 +82,7 @@ class Chunk:
     programs: Programs | None = None
     losses: tuple[np.ndarray, ...] = ()
     _compiled: Programs | None = None
+    _numbers_there: bool = False
 
     @property
     def compiled(self) -> bool:
@@ -91,6 +92,13 @@ class Chunk:
         if self._compiled is not self.programs and all(program.compiled for program in self.programs.all):
             self._compiled = self.programs  # asked for whenever a worker looks for its next turn
         return self._compiled is self.programs
+
+    def bring_numbers(self, device: Any) -> None:
+        """Brings the numbers of its members to its device, all in one call: that takes longer than what it moves."""
+        if not self._numbers_there:
+            own = zip(self.parts, jax.device_put([part.traced for part in self.parts], device), strict=True)
+            self.parts = tuple(part._replace(traced=traced) for part, traced in own)
+            self._numbers_there = True
 
 
 class Place(NamedTuple):
@@ -134,25 +142,15 @@ def lay_out(
         own |= {name: configs[name][filled].astype(np.int32) for name in structure.padded}
         return Part(structure, rows * seeds + seed, own)
 
-    chunks = [
+    return [
         Chunk(
             tuple(part(*own, draft.seed) for own in draft.rows), draft.seed, place % len(devices), plan.slots
         )
         for place, draft in enumerate(drafts)
     ]
-    for number, device in enumerate(devices):
-        put_numbers([chunk for chunk in chunks if chunk.device == number], device)
-    return chunks
 
 
-def put_numbers(chunks: Sequence[Chunk], device: Any) -> None:
-    """Brings the numbers of members to their device, all at once: a call takes longer than what it moves."""
-    numbers = jax.device_put([[part.traced for part in chunk.parts] for chunk in chunks], device)
-    for chunk, own in zip(chunks, numbers, strict=True):
-        chunk.parts = tuple(part._replace(traced=one) for part, one in zip(chunk.parts, own, strict=True))
-
-
-def halves(chunk: Chunk, device: Any) -> list[Chunk]:
+def halves(chunk: Chunk) -> list[Chunk]:
     """The chunk as two of half its capacity, with what state there is."""
     places: tuple[list[Place], list[Place]] = ([], [])
     for number, part in enumerate(chunk.parts):
@@ -160,9 +158,7 @@ def halves(chunk: Chunk, device: Any) -> list[Chunk]:
         for half, own in enumerate((there[: -(-len(there) // 2)], there[-(-len(there) // 2) :])):
             places[half].extend(Place(chunk, number, slot) for slot in own)
     slots = -(-chunk.slots // 2)
-    both = [gathered(own, slots=slots) for own in places if own]
-    put_numbers(both, device)
-    return both
+    return [gathered(own, slots=slots) for own in places if own]
 
 
 def gathered(places: Sequence[Place], *, slots: int | None = None) -> Chunk:

@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from jbn.engine.cohorts import Cohort, Program, programs
-from jbn.engine.columns import REFERENCE, Classes, Column, columns_of, same, structures
+from jbn.engine.columns import REFERENCE, Classes, Column, columns_of, same, sizes, structures
 from jbn.engine.cost import Rates, compile_seconds, epoch_seconds, rates
 from jbn.task.hyper import Structure
 from jbn.task.optimizer_choice import Group, groups
@@ -214,6 +214,8 @@ def _cheapest(task: Task, columns: Sequence[Column], own: _Weights, *, configura
     each = 2 ** round(math.log2(configurations * own.epochs)) / REFERENCE
     best, least = CLASSES[0], math.inf
     for classes in CLASSES:
+        if classes != 1 and _least_programs(columns, classes) > own.limit:
+            break
         laid_out = _laid_out(columns, "reference", classes)
         if classes != 1 and len(laid_out) > own.limit:
             break
@@ -222,3 +224,9 @@ def _cheapest(task: Task, columns: Sequence[Column], own: _Weights, *, configura
         if seconds < 0.999 * least:
             best, least = classes, seconds
     return best
+
+
+def _least_programs(columns: Sequence[Column], classes: Classes) -> int:
+    """Programs that there are at least: no cohorts are made for it, of which exact shapes have hundreds."""
+    apart = [sizes(column, column.reference, classes) for column in columns if column.kind != "structural"]
+    return len(set(zip(*apart, strict=True)))

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -241,6 +241,11 @@ class Task:
                 f"batch_size must be at most the {rows} rows of the training part, but got {largest:g}; "
                 f"take smaller batches or more data"
             )
+
+    @functools.cached_property
+    def known(self) -> dict[Hashable, Any]:
+        """What others have worked out about it, by keys of theirs; it lives as long as the task."""
+        return {}
 
     @functools.cached_property
     def _arrays(self) -> dict[np.dtype, Arrays]:
