@@ -145,15 +145,17 @@ def balanced(
     Returns:
         All chunks, those with most to do first.
     """
-    new = []
-    for number in range(devices):
-        here = [_load(chunk, alive, costs) for chunk in chunks if chunk.device == number]
-        shares = _moves(here, costs, segments, workers)
-        moved = [gathered([seat.place for seat in share]) for share in shares]
+    loads = [_load(chunk, alive, costs) for chunk in chunks]
+    shares = [
+        share
+        for number in range(devices)
+        for share in _moves([load for load in loads if load.chunk.device == number], costs, segments, workers)
+    ]
+    if shares:
+        new = [gathered([seat.place for seat in share]) for share in shares]
         vacated([seat.place for share in shares for seat in share])
-        new += moved
-    whole = [_load(chunk, alive, costs) for chunk in [*new, *chunks]]
-    return [load.chunk for load in sorted(whole, key=lambda load: -load.seconds)]
+        loads = [_load(chunk, alive, costs) for chunk in [*new, *chunks]]
+    return [load.chunk for load in sorted(loads, key=lambda load: -load.seconds)]
 
 
 def _load(chunk: Chunk, alive: np.ndarray, costs: Costs) -> _Load:
