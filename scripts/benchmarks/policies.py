@@ -3,9 +3,9 @@
 The price: a run of 256 configurations of the default space with successive halving, 27 epochs, against the sum of
 its members' step times: each cohort alone gives the seconds of a worker for a member and an epoch. On the digits,
 and with --data-dir on MNIST, where an epoch has 44 times as many rows. A run on the digits takes 0.9 s: of 0.12 s
-beyond its members' steps 0.02 s are planning and the winner, 0.01 s workers wait at the ends of rungs, 0.03 s are 162
-calls (0.2 ms each, whatever they train, and as much in Python), 0.015 s memory that is touched for the first time, and
-in the rest programs with few members a call take longer side by side on two cores.
+beyond its members' steps 0.02 s are planning and the winner, 0.01 s workers wait at the ends of rungs, 0.03 s are
+162 calls (0.2 ms each, whatever they train, and as much in Python), 0.015 s memory that is touched for the first
+time, and in the rest programs with few members a call take longer side by side on two cores.
 
 The gain, with --data-dir DIRECTORY of MNIST's files: 48 configurations with halving (1, 3, 9 epochs) against a plain
 sweep of 16 for 9 epochs, which is more arithmetic: the best validation accuracy of each, for seeds 0 to 4, and how
