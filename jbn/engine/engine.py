@@ -192,6 +192,7 @@ class Engine:
         for turn in turns:
             if turn.chunk.programs is None:
                 self._trainer.trace(turn.chunk)
+            turn.chunk.bring_numbers(self._workers.devices[turn.chunk.device])
             schedule.ready(turn)
 
     def _work(self, schedule: Schedule, device: int) -> None:

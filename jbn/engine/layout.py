@@ -94,7 +94,10 @@ class Chunk:
         return self._compiled is self.programs
 
     def bring_numbers(self, device: Any) -> None:
-        """Brings the numbers of its members to its device, all in one call: that takes longer than what it moves."""
+        """Brings the numbers of its members to its device, all in one call: that takes longer than what it moves.
+
+        Never in a worker's thread, where settings of the caller's, such as the floating type, do not hold.
+        """
         if not self._numbers_there:
             own = zip(self.parts, jax.device_put([part.traced for part in self.parts], device), strict=True)
             self.parts = tuple(part._replace(traced=traced) for part, traced in own)

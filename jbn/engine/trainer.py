@@ -186,7 +186,6 @@ class Trainer:
     ) -> list[Segment] | None:
         programs, keys = chunk.programs, self._streams[chunk.device][chunk.seed]
         assert programs is not None, "trace the programs of a chunk first"
-        chunk.bring_numbers(self._devices[chunk.device])
         traced = tuple(part.traced for part in chunk.parts)
         live = tuple(_live(own, chunk.slots) for own in slots)
         if self._feed is None:
