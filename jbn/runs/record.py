@@ -28,9 +28,7 @@ from jbn.task.optimizer_choice import groups
 from jbn.task.task import Task
 
 WEIGHTS = "best.npz"
-_TOGETHER = (
-    0.1  # seconds: segments that follow one another within them are written at once, a commit costs more
-)
+_TOGETHER = 0.1  # seconds: segments that follow one another within them are written at once
 _TABLE_SHARE = 0.001  # of a run's time that may go into a table in which only numbers of the curves are new
 _log = logging.getLogger("jbn")
 
@@ -116,6 +114,8 @@ class _Folder(Recorder):
     def write_waiting(self) -> None:
         """Writes the points of the curves that are not on the disk yet."""
         waiting, self._waiting = self._waiting, []
+        if not waiting:
+            return
         with self._store.together():
             for index, rows, seconds in waiting:
                 self._store.write_segment(index, rows, seconds=seconds)

@@ -255,7 +255,7 @@ class Store:
                     f"every config_id must be in the sweep, but only {cursor.rowcount} of {count} are; "
                     "use the ids of the table of configurations"
                 )
-            _seal_again(self._connection, ids)
+            seals.again(self._connection, ids)
 
     def write_settings(self, **more: JsonValue) -> None:
         """Add settings, or replace those of the same name (finish time, winner, test accuracy, ...).
@@ -366,15 +366,6 @@ def _new_database(
         connection.close()
         raise
     return connection
-
-
-def _seal_again(connection: sqlite3.Connection, ids: Sequence[int]) -> None:
-    """Seals these configurations, whose rows were changed."""
-    if not ids:
-        return
-    select = "SELECT * FROM configurations WHERE config_id BETWEEN ? AND ?"  # one query: each takes its time
-    rows, changed = connection.execute(select, (min(ids), max(ids))), set(ids)
-    seals.replace(connection, seals.CONFIGURATIONS, {row[0]: row for row in rows if row[0] in changed})
 
 
 def _write_settings(connection: sqlite3.Connection, cells: Sequence[tuple[str, str]]) -> None:

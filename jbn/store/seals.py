@@ -2,7 +2,7 @@
 
 import sqlite3
 import zlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -64,12 +64,17 @@ def write(connection: sqlite3.Connection, name: str, rows: Iterable[Row]) -> Non
     connection.execute("INSERT OR REPLACE INTO seals VALUES (?, ?)", (name, checksums(rows).tobytes()))
 
 
-def replace(connection: sqlite3.Connection, name: str, rows: Mapping[int, Row]) -> None:
-    """Seal some rows anew, by their places among those that were sealed."""
-    ((before,),) = connection.execute("SELECT checksums FROM seals WHERE name = ?", (name,))
+def again(connection: sqlite3.Connection, ids: Sequence[int]) -> None:
+    """Seal anew these rows of the table of configurations, which were changed in this transaction."""
+    if not ids:
+        return
+    select = "SELECT * FROM configurations WHERE config_id BETWEEN ? AND ?"  # one query: each takes its time
+    rows, changed = connection.execute(select, (min(ids), max(ids))), set(ids)
+    found = {row[0]: row for row in rows if row[0] in changed}
+    ((before,),) = connection.execute("SELECT checksums FROM seals WHERE name = ?", (CONFIGURATIONS,))
     own = np.frombuffer(before, "<u4").copy()
-    own[list(rows)] = checksums(rows.values())
-    connection.execute("UPDATE seals SET checksums = ? WHERE name = ?", (own.tobytes(), name))
+    own[list(found)] = checksums(found.values())
+    connection.execute("UPDATE seals SET checksums = ? WHERE name = ?", (own.tobytes(), CONFIGURATIONS))
 
 
 def read(connection: sqlite3.Connection) -> dict[str, np.ndarray]:

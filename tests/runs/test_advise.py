@@ -167,9 +167,8 @@ def test_members_of_sparse_chunks_come_together_as_in_a_sweep():
     assert load.of(alive).tolist() == [8.5]
     assert load.of(alive, segments=10, workers=2).tolist() == [4.5, 4.5]
     assert load.of(alive, segments=1, workers=2).tolist() == [4.5, 4.5]
-    slow = load._replace(
-        making=np.full(5, 0.5)
-    )  # for two chunks on two workers, and the segment ends 0.5 sooner
+    # two new chunks take two workers 0.5, and a segment ends 0.5 sooner
+    slow = load._replace(making=np.full(5, 0.5))
     assert slow.of(alive, segments=2, workers=2).tolist() == [4.5, 4.5]
     assert slow.of(alive, segments=1, workers=2).tolist() == [2.5] * 4
     alive[16:] = True

@@ -129,7 +129,8 @@ def test_a_checkpoint_comes_after_the_segments_before_it(tmp_path, monkeypatch):
         write(own, checkpoint)
 
     monkeypatch.setattr(store.Store, "write_checkpoint", written)
-    jbn.sweep(TASK, {"learning_rate": [0.01]}, epochs=4, key=jax.random.key(1), out=tmp_path / "run")
+    # nothing runs more than 16 segments ahead of whoever asks for a checkpoint
+    jbn.sweep(TASK, {"learning_rate": [0.01]}, epochs=40, key=jax.random.key(1), out=tmp_path / "run")
     assert len(there) > 1
     assert all(segments == seen for segments, seen in there)
 
